@@ -1,0 +1,108 @@
+// Package storage is a place that keeps objects. [Bucket] is the whole of it:
+// four operations whose promises are enough to build a backup repository on,
+// kept by a folder (storage/dir) and by S3 (storage/s3), and held to by one
+// conformance suite (storage/storagetest).
+//
+// Keys are slash-separated paths of [A-Za-z0-9._-] segments, without empty,
+// "." or ".." segments, at most 512 bytes. They are created once and never
+// overwritten: two writers of one key cannot both succeed.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"time"
+)
+
+// ErrNotExist is wrapped by Open for a key that is not there.
+var ErrNotExist = errors.New("object does not exist")
+
+// ErrExists is wrapped by Create for a key that is there already.
+var ErrExists = errors.New("object exists already")
+
+// ErrUnsettled is wrapped by Create when the reply was lost and it could not
+// be established whether the object was stored. Nothing half-written is ever
+// visible, so trying again is safe; the second try may report ErrExists for
+// an object of one's own.
+var ErrUnsettled = errors.New("outcome unknown")
+
+// Info describes one stored object.
+type Info struct {
+	Key      string
+	Size     int64     // bytes
+	Modified time.Time // the storage's own clock, UTC
+}
+
+// Bucket is a place that keeps objects. All methods are safe for concurrent
+// use and stop when ctx ends. Errors that an operator must act on carry an
+// internal/fault kind (NoBucket, Credentials, ClockSkew, NoSpace, Permission,
+// Storage).
+type Bucket interface {
+	// Create stores everything read from r under key, only if the key does
+	// not exist, else the error wraps ErrExists. When it returns nil the
+	// object is whole, durable (a folder has fsynced file and directory) and
+	// listed; when it fails nothing is visible under the key, now or later.
+	// r is read once, sequentially, while it still grows perhaps: a reader
+	// error aborts the upload. size is the number of bytes that r will give,
+	// or -1 if that is not known yet.
+	Create(ctx context.Context, key string, r io.Reader, size int64) (Info, error)
+
+	// Open streams length bytes from offset; length -1 means to the end. The
+	// error wraps ErrNotExist for a missing key. A stream that ends before
+	// the length asked for (or, for -1, before the object's size) ends in an
+	// error that is not io.EOF.
+	Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error)
+
+	// List yields the objects whose key starts with prefix and is greater
+	// than after ("" for all), in byte order of keys. A listing that fails
+	// midway yields an error as its last element: it never just ends.
+	List(ctx context.Context, prefix, after string) iter.Seq2[Info, error]
+
+	// Delete removes key; removing what is not there is no error.
+	Delete(ctx context.Context, key string) error
+
+	// String is the address for people and manifests, without secrets.
+	String() string
+}
+
+// CheckKey refuses keys outside the grammar above.
+func CheckKey(key string) error {
+	bad := func(why string) error { return fmt.Errorf("storage: key %q: %s", key, why) }
+	if key == "" || len(key) > 512 {
+		return bad("must have 1 to 512 bytes")
+	}
+	for seg := range strings.SplitSeq(key, "/") {
+		if seg == "" || seg == "." || seg == ".." {
+			return bad("empty, . or .. segment")
+		}
+		for _, c := range []byte(seg) {
+			switch {
+			case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+			default:
+				return bad("character outside A-Z a-z 0-9 . _ -")
+			}
+		}
+	}
+	return nil
+}
+
+// ReadAll reads one whole object of at most limit bytes.
+func ReadAll(ctx context.Context, b Bucket, key string, limit int64) ([]byte, error) {
+	r, err := b.Open(ctx, key, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("read %s: larger than %d bytes", key, limit)
+	}
+	return data, nil
+}
