@@ -1,0 +1,130 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
+)
+
+// Fetch opens length sealed bytes at offset.
+type Fetch func(ctx context.Context, offset, length int64) (io.ReadCloser, error)
+
+// Extract fetches a sealed payload, checks every part against s before it is
+// decrypted, decompresses in parallel, writes the plaintext to dst, and
+// returns nil only if all of it matched s and c. Output never exceeds c.Size.
+// dst gets concurrent WriteAt calls that do not overlap. Errors wrap
+// ErrDamaged or ErrWrongIdentity where the payload or the key is at fault, and
+// are the fetch's or dst's own otherwise.
+func Extract(ctx context.Context, fetch Fetch, ids Identities, s Sealed, c Content, dst io.WriterAt) error {
+	if err := errors.Join(s.Check(), c.Check()); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	parts := newPartReader(ctx, fetch, s)
+	// The fetchers end before Extract returns, so that nothing reads the
+	// bucket, or holds its memory, behind the caller's back.
+	defer func() { cancel(); parts.wait() }()
+
+	plain, err := age.Decrypt(parts, ids.list...)
+	if err != nil {
+		return parts.blame(identityError(err))
+	}
+	if err := extractFrames(ctx, newFrameReader(plain), c, dst); err != nil {
+		return parts.blame(err)
+	}
+	return nil
+}
+
+// identityError tells a key that does not fit from a header that is broken.
+func identityError(err error) error {
+	var no *age.NoIdentityMatchError
+	if errors.As(err, &no) {
+		return fmt.Errorf("%w: %w", ErrWrongIdentity, err)
+	}
+	return damaged("age: %v", err)
+}
+
+// extracted is one frame on its way out.
+type extracted struct {
+	packed []byte
+	plain  []byte
+	hashes []Digest
+	offset int64
+	want   int
+}
+
+func extractFrames(ctx context.Context, fr *frameReader, c Content, dst io.WriterAt) error {
+	digest := NewPageDigest(c.PageSize)
+	var seek seekTable
+	pool := sync.Pool{New: func() any { return &extracted{plain: make([]byte, 0, FrameSize)} }}
+	work := func() (func(*extracted) error, error) {
+		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxMemory(FrameSize), zstd.WithDecoderMaxWindow(FrameSize), zstd.WithDecodeAllCapLimit(true))
+		if err != nil {
+			return nil, fmt.Errorf("start zstd decoder: %w", err)
+		}
+		return func(x *extracted) error { return x.unpack(dec, c.PageSize, dst) }, nil
+	}
+	workers := min(runtime.GOMAXPROCS(0), 8)
+	o, err := startOrdered(workers, work, func(x *extracted) error {
+		digest.Add(x.hashes)
+		seek.add(len(x.packed), len(x.plain))
+		pool.Put(x)
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	var offset int64
+	for err == nil {
+		x := pool.Get().(*extracted)
+		if x.packed, err = fr.next(x.packed[:0]); err != nil {
+			break
+		}
+		x.offset, x.want = offset, int(min(FrameSize, c.Size-offset))
+		if x.want <= 0 {
+			err = damaged("more content than the %d bytes signed for", c.Size)
+			break
+		}
+		offset += int64(x.want)
+		err = o.submit(x)
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	if cerr := o.close(); cerr != nil {
+		err = cerr
+	}
+	switch {
+	case err != nil:
+		return err
+	case offset != c.Size:
+		return damaged("content ends after %d of %d bytes", offset, c.Size)
+	case !bytes.Equal(fr.seek, seek.marshal()[8:]):
+		return damaged("the seek table does not describe the frames")
+	case digest.Sum() != c:
+		return damaged("the database digest is %s, not the signed %s", digest.Sum().Digest, c.Digest)
+	}
+	return nil
+}
+
+func (x *extracted) unpack(dec *zstd.Decoder, pageSize int, dst io.WriterAt) error {
+	plain, err := dec.DecodeAll(x.packed, x.plain[:0])
+	if err != nil {
+		return damaged("zstd frame at %d: %v", x.offset, err)
+	}
+	x.plain = plain
+	if len(plain) != x.want {
+		return damaged("zstd frame at %d holds %d bytes, not %d", x.offset, len(plain), x.want)
+	}
+	x.hashes = hashPages(x.hashes[:0], plain, pageSize)
+	_, err = dst.WriteAt(plain, x.offset)
+	return err
+}
