@@ -106,3 +106,10 @@ func ReadAll(ctx context.Context, b Bucket, key string, limit int64) ([]byte, er
 	}
 	return data, nil
 }
+
+// Target is a bucket under the name that the configuration gives it. Open is
+// called when the bucket is needed, so that one that is down fails alone.
+type Target struct {
+	Name string
+	Open func(ctx context.Context) (Bucket, error)
+}

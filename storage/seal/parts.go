@@ -66,10 +66,7 @@ func (p *partReader) fetch(ctx context.Context, fetch Fetch, s Sealed, i int) ([
 	if _, err := io.ReadFull(r, buf); err != nil {
 		return nil, fmt.Errorf("read part %d: %w", i+1, err)
 	}
-	if Sum(buf) != s.Parts[i] {
-		return nil, damaged("part %d of %d (bytes %d to %d) does not match its signed hash", i+1, len(s.Parts), offset, offset+length)
-	}
-	return buf, nil
+	return buf, s.matches(i, buf)
 }
 
 func (p *partReader) Read(b []byte) (int, error) {
@@ -114,4 +111,34 @@ func (p *partReader) wait() {
 		}
 	}()
 	p.group.Wait()
+}
+
+// Compare reads a whole sealed payload and holds it against the signed part
+// hashes, without any key.
+func (s Sealed) Compare(r io.Reader, progress func(done int64)) error {
+	if err := s.Check(); err != nil {
+		return damaged("%v", err)
+	}
+	buf := make([]byte, min(s.PartSize, s.Size))
+	for i := range s.Parts {
+		offset := int64(i) * s.PartSize
+		part := buf[:min(s.PartSize, s.Size-offset)]
+		if _, err := io.ReadFull(r, part); err != nil {
+			return fmt.Errorf("read part %d: %w", i+1, err)
+		}
+		if err := s.matches(i, part); err != nil {
+			return err
+		}
+		progress(offset + int64(len(part)))
+	}
+	return nil
+}
+
+// matches holds one part against its signed hash.
+func (s Sealed) matches(i int, part []byte) error {
+	if Sum(part) == s.Parts[i] {
+		return nil
+	}
+	offset := int64(i) * s.PartSize
+	return damaged("part %d of %d (bytes %d to %d) does not match its signed hash", i+1, len(s.Parts), offset, offset+int64(len(part)))
 }

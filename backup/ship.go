@@ -1,0 +1,203 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/catalog"
+)
+
+// shipping is the goroutines that bring backups to the targets, one each.
+type shipping struct {
+	group    sync.WaitGroup
+	outcomes []TargetOutcome
+}
+
+// startShipping ships what waits, and then the backup of the feed, to every
+// target independently.
+func startShipping(ctx context.Context, job Job, memory *memory, waiting []*spooled, feed *feed) *shipping {
+	s := &shipping{outcomes: make([]TargetOutcome, len(job.Targets))}
+	for i, target := range job.Targets {
+		s.group.Go(func() {
+			out := &s.outcomes[i]
+			out.Target = target.Name
+			sh := &shipper{job: job, target: target.Name, memory: memory, out: out}
+			out.Err = sh.run(ctx, target, waiting, feed)
+		})
+	}
+	return s
+}
+
+func (s *shipping) wait() []TargetOutcome {
+	s.group.Wait()
+	return s.outcomes
+}
+
+// shipper brings backups to one target.
+type shipper struct {
+	job    Job
+	target string
+	memory *memory
+	out    *TargetOutcome
+	chain  *catalog.Chain
+	head   catalog.Head
+}
+
+func (s *shipper) run(ctx context.Context, target storage.Target, waiting []*spooled, feed *feed) error {
+	bucket, err := target.Open(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.open(ctx, bucket); err != nil {
+		return err
+	}
+	for _, item := range waiting {
+		if slices.Contains(item.Done, s.target) {
+			continue
+		}
+		if err := s.shipFile(ctx, item); err != nil {
+			return fmt.Errorf("ship %s, which waits in the spool: %w", item.ID, err)
+		}
+		s.out.Caught++
+	}
+	return s.shipFeed(ctx, feed)
+}
+
+// open prepares the chain: repository, head, lineage.
+func (s *shipper) open(ctx context.Context, bucket storage.Bucket) error {
+	c, err := catalog.Open(ctx, bucket, s.job.Signers)
+	if errors.Is(err, fault.NotFound) {
+		if known := s.memory.headOf(s.target, ""); !known.IsZero() && !s.job.TakeOver {
+			return fault.New(fault.RolledBack, "the repository in %s is gone: this host committed manifest %d there", bucket, known.Sequence).
+				WithRemedy("If it is a disk that is not mounted, mount it. If the target was emptied on purpose, `emsafe backup --take-over` starts a new repository there.")
+		}
+		c, err = catalog.Create(ctx, bucket, s.job.Key, s.job.Signers, random(16), s.job.Host, s.job.Now())
+	}
+	if err != nil {
+		return err
+	}
+	s.chain = c.Chain(s.job.Database)
+	return s.findHead(ctx)
+}
+
+// findHead learns after which manifest to commit, from memory and the target.
+func (s *shipper) findHead(ctx context.Context) error {
+	known := s.memory.headOf(s.target, s.chain.Repository)
+	if other := s.memory.headOf(s.target, ""); known.IsZero() && !other.IsZero() && !s.job.TakeOver {
+		return fault.New(fault.RolledBack, "the target %s is another repository than the one where this host committed manifest %d", s.chain.Bucket, other.Sequence).
+			WithRemedy("Check the target's url. If the change is intended, `emsafe backup --take-over` goes on there.")
+	}
+	newest, err := s.chain.Newest(ctx, known.Sequence)
+	if err != nil {
+		return err
+	}
+	if newest == 0 {
+		s.head = catalog.Head{Repository: s.chain.Repository}
+		return nil
+	}
+	entry, err := s.chain.Read(ctx, newest)
+	switch {
+	case errors.Is(err, fault.NotFound), err == nil && newest == known.Sequence && entry.Digest != known.Digest:
+		// Somebody removed or replaced what this host committed. Backups go
+		// on, chained to what was remembered: the hole stays visible for ever.
+		s.out.Alarm = fault.New(fault.RolledBack, "manifest %d, which this host committed, is not in %s any more", known.Sequence, s.chain.Bucket).
+			WithSafe("The new backup is committed and chained to the remembered manifest %s.", known)
+		s.head = known
+		return nil
+	case errors.Is(err, fault.Forged), errors.Is(err, fault.Damaged):
+		if newest == known.Sequence {
+			s.out.Alarm, s.head = err, known
+			return nil
+		}
+		return err
+	case err != nil:
+		return err
+	}
+	if entry.Lineage != s.memory.lineage() && !s.job.TakeOver {
+		return fault.New(fault.Foreign, "manifest %d of %s in %s was committed by another installation (host %s, %s)",
+			entry.Sequence, s.job.Database, s.chain.Bucket, entry.Host, entry.CommittedAt.Format(time.RFC3339))
+	}
+	s.head = entry.Head()
+	return s.memory.learn(s.target, s.head)
+}
+
+// shipFile ships a backup that is complete in the spool.
+func (s *shipper) shipFile(ctx context.Context, item *spooled) error {
+	sp, err := openSpool(s.job.State, s.job.Database)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(sp.file(item.ID, ".age"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	key := catalog.PayloadKey(s.job.Database, random(16))
+	if _, err := s.chain.Bucket.Create(ctx, key, f, item.Sealed.Size); err != nil {
+		return err
+	}
+	return s.commit(ctx, item, key)
+}
+
+// shipFeed ships the backup that is being sealed right now.
+func (s *shipper) shipFeed(ctx context.Context, feed *feed) error {
+	var last *stream
+	for {
+		stream, err := feed.current(ctx, last)
+		if err != nil {
+			return err
+		}
+		key := catalog.PayloadKey(s.job.Database, random(16))
+		_, err = s.chain.Bucket.Create(ctx, key, stream.reader(ctx), -1)
+		if errors.Is(err, errRestarted) {
+			last = stream
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		item, err := feed.complete(ctx)
+		if err != nil {
+			return err
+		}
+		return s.commit(ctx, item, key)
+	}
+}
+
+// commitTries bounds how often a rival's commit is stepped over.
+const commitTries = 5
+
+// commit signs the manifest into the chain. From here the backup exists.
+func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) error {
+	for try := 1; ; try++ {
+		entry, err := s.chain.Add(ctx, s.job.Key, s.head, catalog.Manifest{
+			Host: item.Host, Lineage: s.memory.lineage(), ID: item.ID, Kind: catalog.KindFull,
+			SnapshotAt: item.SnapshotAt, CommittedAt: s.job.Now().UTC().Truncate(time.Millisecond),
+			Payload: catalog.Payload{Key: payloadKey, Sealed: item.Sealed}, Content: item.Content,
+			Source: item.Source, Recipients: item.Recipients, Versions: item.Versions,
+			Heads: s.memory.others(s.chain.Repository),
+		})
+		if errors.Is(err, storage.ErrExists) && try < commitTries {
+			// Another daemon of this lineage was faster, or it is a foreign
+			// one: findHead tells.
+			if err := s.findHead(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.head = entry.Head()
+		s.out.Sequence, s.out.Manifest = entry.Sequence, entry.Digest
+		s.memory.done(item, s.target)
+		return s.memory.learn(s.target, s.head)
+	}
+}

@@ -1,0 +1,229 @@
+// Package restore brings a backup back: it finds the manifest, verifies
+// signatures and chain, fetches and opens the payload into a file beside the
+// destination, checks it, and only then places it. [Choose] makes a [Plan]
+// that says what would happen; [Plan.Run] does it.
+//
+// Nothing is decrypted that is not signed for, and nothing is placed that was
+// not compared with its signed digest. A destination is never overwritten
+// unless the request says InPlace, and then it is wholly old or wholly new,
+// with the old one kept; [Undo] puts that back. Memory, state and
+// configuration of the backed-up host are not needed.
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/catalog"
+	"emsafe/storage/seal"
+)
+
+// Request says what to bring back, whom to believe, and where to put it.
+type Request struct {
+	Database    string
+	Wanted      catalog.Wanted
+	Targets     []storage.Target // those that answer are compared; the newest match wins
+	Signers     seal.Signers
+	Identities  seal.Identities
+	Destination string
+	InPlace     bool
+	Check       string // quick (default), full, or none
+	AllowBroken bool   // restore although the chain around the backup does not hold
+
+	// What is known of the newest backup, to find out a target that hides it.
+	MinSequence uint64
+	Head        catalog.Head            // Repository may be empty: any
+	Remembered  map[string]catalog.Head // by repository id
+
+	Now      func() time.Time
+	Progress func(done, total int64) // plaintext bytes restored; may be nil
+}
+
+// Plan is a restore that was found possible.
+type Plan struct {
+	Target   string
+	Entry    *catalog.Entry
+	Newest   *catalog.Entry // head of that target's chain
+	Proven   string         // what freshness was held against; "" if nothing
+	Warnings []string
+	Existing *Existing // what is at the destination now, nil if nothing
+
+	req   Request
+	chain *catalog.Chain
+}
+
+// candidate is a target with the backup in it.
+type candidate struct {
+	target string
+	chain  *catalog.Chain
+	found  *catalog.Found
+}
+
+// Choose finds the wanted backup in the targets, verifies what leads to it,
+// and looks at the destination. It writes nothing.
+func Choose(ctx context.Context, req Request) (*Plan, error) {
+	if req.Now == nil {
+		req.Now = time.Now
+	}
+	plan := &Plan{req: req}
+	var candidates []candidate
+	var refused []error
+	for _, t := range req.Targets {
+		c, err := open(ctx, req, t)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			refused = append(refused, fmt.Errorf("target %s: %w", t.Name, err))
+			continue
+		}
+		candidates = append(candidates, c)
+	}
+	best := -1
+	for i, c := range candidates {
+		if err := fresh(req, c, candidates); err != nil {
+			refused = append(refused, fmt.Errorf("target %s: %w", c.target, err))
+			continue
+		}
+		if best < 0 || c.found.Entry.SnapshotAt.After(candidates[best].found.Entry.SnapshotAt) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil, errors.Join(refused...)
+	}
+	for _, err := range refused {
+		plan.Warnings = append(plan.Warnings, "not used: "+err.Error())
+	}
+	c := candidates[best]
+	plan.Target, plan.chain, plan.Entry, plan.Newest = c.target, c.chain, c.found.Entry, c.found.Head().Entry
+	plan.Proven = provenBy(req, c, candidates)
+	if req.AllowBroken {
+		for _, err := range catalog.Links(c.found.Since, 0) {
+			plan.Warnings = append(plan.Warnings, "the chain does not hold: "+err.Error())
+		}
+	}
+	if req.Destination == "" {
+		return plan, nil
+	}
+	return plan, plan.look()
+}
+
+// open finds the backup in one target and holds the chain behind it to account.
+func open(ctx context.Context, req Request, t storage.Target) (candidate, error) {
+	bucket, err := t.Open(ctx)
+	if err != nil {
+		return candidate{}, err
+	}
+	c, err := catalog.Open(ctx, bucket, req.Signers)
+	if err != nil {
+		return candidate{}, err
+	}
+	chain := c.Chain(req.Database)
+	found, err := chain.Find(ctx, req.Wanted)
+	if err != nil {
+		return candidate{}, err
+	}
+	if problems := catalog.Links(found.Since, 0); len(problems) > 0 && !req.AllowBroken {
+		return candidate{}, fmt.Errorf("backup %s: %w", found.Entry.ID, problems[0])
+	}
+	if found.Head().Err != nil {
+		// With a chain that is allowed to be broken the head may be unreadable.
+		found.Since[len(found.Since)-1].Entry = found.Entry
+	}
+	return candidate{t.Name, chain, found}, nil
+}
+
+// fresh refuses a target whose newest backup is older than one that the
+// request, this host's memory, or another target's signed manifests know of.
+func fresh(req Request, c candidate, all []candidate) error {
+	head := c.found.Head().Entry.Head()
+	if head.Sequence < req.MinSequence {
+		return fault.New(fault.RolledBack, "its newest backup of %s is number %d, and --min-sequence says %d", req.Database, head.Sequence, req.MinSequence)
+	}
+	known := []catalog.Head{req.Head, req.Remembered[head.Repository]}
+	for _, other := range all {
+		known = append(known, other.found.Head().Entry.Heads...)
+	}
+	for _, k := range known {
+		if k.IsZero() || k.Repository != "" && k.Repository != head.Repository {
+			continue
+		}
+		if head.Sequence < k.Sequence {
+			return fault.New(fault.RolledBack, "its newest backup of %s is number %d, and number %d is known to exist", req.Database, head.Sequence, k.Sequence)
+		}
+		for _, r := range c.found.Since {
+			if r.Sequence == k.Sequence && r.Entry != nil && r.Entry.Sequence == k.Sequence && r.Entry.Digest != k.Digest {
+				return fault.New(fault.RolledBack, "its manifest %d of %s is %s, and was known as %s", k.Sequence, req.Database, r.Entry.Digest, k.Digest)
+			}
+		}
+	}
+	return nil
+}
+
+// provenBy says what vouches for the head not being rolled back.
+func provenBy(req Request, c candidate, all []candidate) string {
+	head := c.found.Head().Entry.Head()
+	switch {
+	case req.MinSequence > 0 || !req.Head.IsZero():
+		return "the head given"
+	case !req.Remembered[head.Repository].IsZero():
+		return "this host's memory"
+	}
+	for _, other := range all {
+		for _, k := range other.found.Head().Entry.Heads {
+			if k.Repository == head.Repository {
+				return "target " + other.target
+			}
+		}
+	}
+	return ""
+}
+
+// Run restores, checks and places. When it returns nil the destination is the
+// backup, durable, and compared page by page with the signed digest.
+func (p *Plan) Run(ctx context.Context) (*Outcome, error) {
+	if p.req.InPlace {
+		if err := recoverIntent(p.req.Destination); err != nil {
+			return nil, err
+		}
+		if err := refuseHolders(p.req.Destination); err != nil {
+			return nil, err
+		}
+	}
+	started := p.req.Now()
+	staged, err := p.stage(ctx)
+	if err != nil {
+		return nil, placeError(err, filepath.Dir(p.req.Destination))
+	}
+	defer staged.discard()
+	out := &Outcome{Entry: p.Entry, Target: p.Target, Path: p.req.Destination, Warnings: p.Warnings}
+	out.Warnings = append(out.Warnings, staged.own(p.Entry.Source)...)
+	out.Checked = staged.checked
+	if p.req.InPlace {
+		err = p.placeOver(ctx, staged, out)
+	} else {
+		err = placeNew(staged, p.req.Destination)
+	}
+	if err != nil {
+		return nil, placeError(err, filepath.Dir(p.req.Destination))
+	}
+	out.Took = p.req.Now().Sub(started)
+	return out, nil
+}
+
+// Outcome says what was placed.
+type Outcome struct {
+	Entry    *catalog.Entry
+	Target   string
+	Path     string
+	Aside    string // folder with what was there before; "" if nothing was
+	Checked  string // which check passed on top of the page digest
+	Warnings []string
+	Took     time.Duration
+}

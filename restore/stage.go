@@ -1,0 +1,220 @@
+package restore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/catalog"
+	"emsafe/storage/seal"
+	"emsafe/storage/sqlite"
+)
+
+// staged is a restored file beside its destination, not placed yet. It is
+// locked while its process lives, so that another run can tell litter.
+type staged struct {
+	file    *os.File
+	path    string
+	checked string
+	placed  bool
+}
+
+func stagePattern(destination string) string {
+	return filepath.Join(filepath.Dir(destination), "."+filepath.Base(destination)+".emsafe-")
+}
+
+// stage fetches, opens, verifies and checks the backup into a file beside the
+// destination.
+func (p *Plan) stage(ctx context.Context) (*staged, error) {
+	sweep(p.req.Destination)
+	if err := p.room(); err != nil {
+		return nil, err
+	}
+	s, err := newStaged(p.req.Destination)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.fill(ctx, s); err != nil {
+		s.discard()
+		return nil, err
+	}
+	return s, nil
+}
+
+func newStaged(destination string) (*staged, error) {
+	suffix := make([]byte, 6)
+	rand.Read(suffix) //nolint:errcheck // never fails since Go 1.24
+	path := stagePattern(destination) + hex.EncodeToString(suffix) + ".part"
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	s := &staged{file: f, path: path}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		s.discard()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// sweep removes what killed runs left beside the destination.
+func sweep(destination string) {
+	left, _ := filepath.Glob(globQuote(stagePattern(destination)) + "*.part")
+	for _, path := range left {
+		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			os.Remove(path)
+		}
+		f.Close()
+	}
+}
+
+// globQuote takes the meaning out of a path's own * ? [ and \.
+func globQuote(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+}
+
+// room refuses before the first byte if the disk cannot hold the database.
+func (p *Plan) room() error {
+	dir := filepath.Dir(p.req.Destination)
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return nil // the write itself will tell
+	}
+	if free := int64(st.Bavail) * int64(st.Bsize); free < p.Entry.Content.Size {
+		return fault.New(fault.NoSpace, "the restored database needs %d bytes in %s, and %d are free", p.Entry.Content.Size, dir, free).
+			WithSafe("Nothing was written.")
+	}
+	return nil
+}
+
+// fill brings the content in.
+func (p *Plan) fill(ctx context.Context, s *staged) error {
+	if err := reserve(s.file, p.Entry.Content.Size); err != nil {
+		return err
+	}
+	dst := &flusher{file: s.file, total: p.Entry.Content.Size, report: p.req.Progress}
+	if err := Open(ctx, p.chain, p.Entry, p.req.Identities, dst); err != nil {
+		return err
+	}
+	if err := s.file.Sync(); err != nil {
+		return err
+	}
+	s.checked = p.req.Check
+	if s.checked == "" {
+		s.checked = "quick"
+	}
+	if s.checked == "none" {
+		return nil
+	}
+	if err := sqlite.Check(ctx, s.path, s.checked); err != nil {
+		return fmt.Errorf("backup %s is what was signed, but: %w", p.Entry.ID, err)
+	}
+	return nil
+}
+
+// Open fetches, verifies and decrypts one backup's content into dst. It gives
+// the seal's errors their kinds.
+func Open(ctx context.Context, chain *catalog.Chain, e *catalog.Entry, ids seal.Identities, dst io.WriterAt) error {
+	fetch := func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+		return chain.Bucket.Open(ctx, e.Payload.Key, offset, length)
+	}
+	err := seal.Extract(ctx, fetch, ids, e.Payload.Sealed, e.Content, dst)
+	switch {
+	case errors.Is(err, seal.ErrWrongIdentity):
+		given := strings.Join(ids.Names(), ", ")
+		if given == "" {
+			given = "of an unknown recipient"
+		}
+		return fault.New(fault.WrongKey, "backup %s is sealed to %s; the identity given is %s", e.ID, strings.Join(e.Recipients, ", "), given)
+	case errors.Is(err, seal.ErrDamaged):
+		return fault.New(fault.Damaged, "backup %s in %s, %s: %w", e.ID, chain.Bucket, e.Payload.Key, err)
+	case errors.Is(err, storage.ErrNotExist):
+		return fault.New(fault.Damaged, "backup %s in %s: its payload %s is missing", e.ID, chain.Bucket, e.Payload.Key)
+	}
+	return err
+}
+
+// flushEvery is how much is written before the kernel is asked to begin
+// writing back: the final fsync then has little left to wait for.
+const flushEvery = 16 << 20
+
+// flusher writes the staged file and keeps write-back and progress going.
+type flusher struct {
+	file        *os.File
+	done, flush atomic.Int64
+	total       int64
+	report      func(done, total int64)
+}
+
+func (w *flusher) WriteAt(p []byte, off int64) (int, error) {
+	n, err := w.file.WriteAt(p, off)
+	done := w.done.Add(int64(n))
+	if step := done / flushEvery; step > w.flush.Load() {
+		w.flush.Store(step)
+		writeBack(w.file)
+	}
+	if w.report != nil {
+		w.report(done, w.total)
+	}
+	return n, err
+}
+
+// own gives the staged file the owner, group and mode that the source had, and
+// says what it could not give.
+func (s *staged) own(src catalog.Source) (warnings []string) {
+	uid, gid := src.UID, src.GID
+	// Names outlive numbers from one host to the next.
+	if u, err := user.Lookup(src.Owner); err == nil {
+		uid, _ = strconv.Atoi(u.Uid)
+	} else if src.Owner != "" {
+		warnings = append(warnings, fmt.Sprintf("there is no user %s here; the owner is set by number, %d", src.Owner, uid))
+	}
+	if g, err := user.LookupGroup(src.Group); err == nil {
+		gid, _ = strconv.Atoi(g.Gid)
+	} else if src.Group != "" {
+		warnings = append(warnings, fmt.Sprintf("there is no group %s here; the group is set by number, %d", src.Group, gid))
+	}
+	st, err := s.file.Stat()
+	if err == nil && !ownedBy(st, uid, gid) {
+		if err := s.file.Chown(uid, gid); err != nil {
+			warnings = append(warnings, fmt.Sprintf("the file is owned by you, not by %s:%s (%d:%d) as it was: only root can give it away", src.Owner, src.Group, uid, gid))
+		}
+	}
+	mode, err := strconv.ParseUint(src.Mode, 8, 32)
+	if err == nil {
+		err = s.file.Chmod(fs.FileMode(mode).Perm())
+	}
+	if err != nil {
+		warnings = append(warnings, fmt.Sprintf("the mode %s could not be set: %v", src.Mode, err))
+	}
+	if err := s.file.Sync(); err != nil {
+		warnings = append(warnings, fmt.Sprintf("owner and mode are not durable yet: %v", err))
+	}
+	return warnings
+}
+
+// discard removes the file unless it was placed.
+func (s *staged) discard() {
+	if !s.placed {
+		os.Remove(s.path)
+	}
+	s.file.Close()
+}

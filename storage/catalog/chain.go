@@ -1,0 +1,143 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/seal"
+)
+
+// Chain is one database's manifests in one target.
+type Chain struct {
+	*Catalog
+	Database string
+}
+
+// Chain returns the manifests of one database; it need not exist yet.
+func (c *Catalog) Chain(database string) *Chain { return &Chain{c, database} }
+
+// Read fetches and verifies one manifest. The error is a fault.NotFound if
+// there is none of that sequence.
+func (ch *Chain) Read(ctx context.Context, sequence uint64) (*Entry, error) {
+	key := manifestKey(ch.Database, sequence)
+	object, err := storage.ReadAll(ctx, ch.Bucket, key, maxManifest)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "%s: manifest %d of %s is not there", ch.Bucket, sequence, ch.Database)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &Entry{Digest: seal.Sum(object)}
+	err = verify(ch.signers, seal.NamespaceManifest, key, object, &e.Manifest,
+		func() (header, time.Time) { return e.header, e.CommittedAt })
+	if err == nil {
+		err = e.check(ch.Catalog, ch.Database, sequence)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// listStep is how many sequences one listing is expected to cover: what an S3
+// page holds.
+const listStep = 1000
+
+// Newest returns the highest sequence in the target that is above known, or
+// known itself if there is none. It searches: with a hundred thousand
+// manifests it lists a few dozen pages, not all.
+func (ch *Chain) Newest(ctx context.Context, known uint64) (uint64, error) {
+	lo, step := known, uint64(listStep)
+	for {
+		seq, err := ch.above(ctx, lo+step)
+		if err != nil {
+			return 0, err
+		}
+		if seq == 0 {
+			break
+		}
+		lo, step = seq, step*2
+	}
+	for hi := lo + step; hi-lo > listStep; {
+		mid := lo + (hi-lo)/2
+		seq, err := ch.above(ctx, mid)
+		if err != nil {
+			return 0, err
+		}
+		if seq == 0 {
+			hi = mid
+		} else {
+			lo = seq
+		}
+	}
+	sequences, err := ch.Sequences(ctx, lo)
+	if err != nil {
+		return 0, err
+	}
+	if n := len(sequences); n > 0 {
+		lo = sequences[n-1]
+	}
+	return lo, nil
+}
+
+// above returns the lowest sequence above n, or 0.
+func (ch *Chain) above(ctx context.Context, n uint64) (uint64, error) {
+	for info, err := range ch.Bucket.List(ctx, manifestPrefix(ch.Database), manifestKey(ch.Database, n)) {
+		if err != nil {
+			return 0, err
+		}
+		if seq, ok := sequenceOf(ch.Database, info.Key); ok {
+			return seq, nil
+		}
+	}
+	return 0, nil
+}
+
+// Sequences lists the sequences above after, ascending.
+func (ch *Chain) Sequences(ctx context.Context, after uint64) ([]uint64, error) {
+	var out []uint64
+	for info, err := range ch.Bucket.List(ctx, manifestPrefix(ch.Database), manifestKey(ch.Database, after)) {
+		if err != nil {
+			return nil, err
+		}
+		if seq, ok := sequenceOf(ch.Database, info.Key); ok {
+			out = append(out, seq)
+		}
+	}
+	return out, nil
+}
+
+// Add commits m as the manifest after head: it fills in repository, database,
+// sequence and previous, signs, and creates the object. When it returns nil
+// the backup exists. The error wraps storage.ErrExists if another writer
+// committed that sequence first. The payload must be stored already.
+func (ch *Chain) Add(ctx context.Context, key *seal.SigningKey, head Head, m Manifest) (*Entry, error) {
+	m.header = header{Format: Format}
+	m.Repository, m.Database = ch.Repository, ch.Database
+	m.Sequence, m.Previous = head.Sequence+1, head.Digest
+	if err := m.check(ch.Catalog, ch.Database, m.Sequence); err != nil {
+		return nil, fmt.Errorf("manifest that this program made: %w", err)
+	}
+	object, err := sign(key, seal.NamespaceManifest, m)
+	if err != nil {
+		return nil, err
+	}
+	name := manifestKey(ch.Database, m.Sequence)
+	err = create(ctx, ch.Bucket, name, object)
+	if errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnsettled) {
+		// A lost reply: what is there may be ours, byte for byte.
+		there, rerr := storage.ReadAll(ctx, ch.Bucket, name, maxManifest)
+		if rerr == nil && bytes.Equal(there, object) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("commit manifest %d: %w", m.Sequence, err)
+	}
+	return &Entry{Manifest: m, Digest: seal.Sum(object)}, nil
+}

@@ -1,0 +1,51 @@
+package catalog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"emsafe/internal/durable"
+)
+
+// Memory is what this host remembers of a database's chains: without it a
+// target that hides its newest backups cannot be found out. It is a cache in
+// the state folder, and losing it loses only that.
+type Memory struct {
+	// Lineage is the random id of this installation's line of backups.
+	Lineage string `json:"lineage"`
+	// Machine ties the lineage to the machine, so that a clone notices that
+	// it is one.
+	Machine string          `json:"machine"`
+	Heads   map[string]Head `json:"heads"` // by repository id
+}
+
+// LoadMemory reads the memory of a database; missing is empty.
+func LoadMemory(file string) (Memory, error) {
+	m := Memory{Heads: map[string]Head{}}
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, fmt.Errorf("%s: %w", file, err)
+	}
+	if m.Heads == nil {
+		m.Heads = map[string]Head{}
+	}
+	return m, nil
+}
+
+// Save replaces the memory durably.
+func (m Memory) Save(file string) error {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(file, append(data, '\n'), 0o600)
+}
