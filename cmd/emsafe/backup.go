@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"emsafe/backup"
+	"emsafe/internal/fault"
+	"emsafe/restore"
+)
+
+func (p *program) backupCommand() *cli.Command {
+	return &cli.Command{
+		Name: "backup", Usage: "back up databases now, while applications write", ArgsUsage: "[NAME…]",
+		Description: "Without a NAME all databases of the configuration. What an earlier run could not ship goes first. " +
+			"Exit code 3 means that some targets have the backup and some do not.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "take-over", Usage: "go on from what the target holds, though another installation made it or it holds less than this host remembers"},
+		},
+		Action: func(c *cli.Context) error {
+			s, err := p.site(c)
+			if err != nil {
+				return err
+			}
+			if s.cfg == nil {
+				return noConfiguration()
+			}
+			names, err := s.databases(c.Context, c.Args().Slice())
+			if err != nil {
+				return err
+			}
+			var failed []error
+			done := 0
+			for _, name := range names {
+				err := p.backupOne(c, s, name)
+				if err == nil {
+					done++
+					continue
+				}
+				failed = append(failed, fmt.Errorf("%s: %w", name, err))
+				if c.Context.Err() != nil {
+					break
+				}
+			}
+			if len(failed) > 0 && done > 0 && c.Context.Err() == nil {
+				return fault.New(fault.Partial, "%d of %d databases were backed up without trouble: %w", done, len(names), worst(failed))
+			}
+			return worst(failed)
+		},
+	}
+}
+
+// backedUp is one database's result in JSON.
+type backedUp struct {
+	backup.Outcome
+	Targets []shipped `json:"targets"`
+	Error   *failure  `json:"error,omitempty"`
+}
+
+type shipped struct {
+	backup.TargetOutcome
+	Head  string   `json:"head,omitempty"`
+	Error *failure `json:"error,omitempty"`
+	Alarm *failure `json:"alarm,omitempty"`
+}
+
+func (p *program) backupOne(c *cli.Context, s *site, name string) error {
+	if restore.Pending(s.path(name)) {
+		return fault.New(fault.InUse, "a restore of %s was cut off half-way", s.path(name)).
+			WithRemedy("Finish it first: `emsafe restore %s --in-place`, or `--undo`.", name)
+	}
+	job, err := s.job(name, c.Bool("take-over"))
+	if err != nil {
+		return err
+	}
+	job.Progress = p.print.progress(name)
+	job.Now = p.now
+	began := time.Now()
+	out, err := backup.Database(c.Context, job)
+	p.print.clearProgress()
+	p.reportBackup(out, err, time.Since(began))
+	return err
+}
+
+func (p *program) reportBackup(out backup.Outcome, err error, took time.Duration) {
+	doc := backedUp{Outcome: out, Targets: []shipped{}}
+	if err != nil {
+		f := describe(err)
+		doc.Error = &f
+	}
+	if out.ID != "" {
+		p.print.line("%s  %s  %s of pages sealed as %s in %s (writers kept out %s, by %s)", out.Database, out.ID,
+			size(out.Content.Size), size(out.Sealed), took.Round(10*time.Millisecond), out.Held.Round(100*time.Microsecond), out.Method)
+	}
+	for _, t := range out.Targets {
+		s := shipped{TargetOutcome: t}
+		if t.Sequence > 0 {
+			s.Head = fmt.Sprintf("%d:%s", t.Sequence, t.Manifest)
+			p.print.line("  %s  number %d, head %s", t.Target, t.Sequence, s.Head)
+		}
+		if t.Caught > 0 {
+			p.print.line("  %s  %d earlier backups shipped from the spool", t.Target, t.Caught)
+		}
+		if t.Err != nil {
+			f := describe(t.Err)
+			s.Error = &f
+			p.print.line("  %s  FAILED: %v", t.Target, t.Err)
+		}
+		if t.Alarm != nil {
+			f := describe(t.Alarm)
+			s.Alarm = &f
+			p.print.line("  %s  ALARM: %v", t.Target, t.Alarm)
+		}
+		doc.Targets = append(doc.Targets, s)
+	}
+	p.print.emit(doc)
+}

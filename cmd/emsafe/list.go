@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/catalog"
+)
+
+// listed is one backup as `list --json` and `show --json` give it.
+type listed struct {
+	Target   string            `json:"target"`
+	Manifest *catalog.Manifest `json:"manifest,omitempty"`
+	Digest   string            `json:"manifest_digest,omitempty"`
+	Sequence uint64            `json:"sequence"`
+	Error    *failure          `json:"error,omitempty"`
+}
+
+func (p *program) listCommand() *cli.Command {
+	return &cli.Command{
+		Name: "list", Usage: "list the backups of a database, newest last", ArgsUsage: "[NAME]",
+		Description: "Every manifest is verified; a gap or a broken link is shown as an error and ends with exit code 13.",
+		Flags:       append(sourceFlags(), &cli.IntFlag{Name: "last", Usage: "only the newest `N`; 0 for all"}),
+		Action: func(c *cli.Context) error {
+			s, err := p.site(c)
+			if err != nil {
+				return err
+			}
+			names, err := s.databases(c.Context, c.Args().Slice())
+			if err != nil {
+				return err
+			}
+			var all []listed
+			var failed []error
+			for _, name := range names {
+				for _, t := range s.targetsOf(name) {
+					got, err := p.listOne(c.Context, s, t, name, c.Int("last"))
+					all = append(all, got...)
+					if err != nil {
+						failed = append(failed, fmt.Errorf("target %s, database %s: %w", t.Name, name, err))
+					}
+				}
+			}
+			p.print.emit(map[string]any{"backups": all})
+			return worst(failed)
+		},
+	}
+}
+
+// worst reports each of several errors and returns the one that decides the
+// exit code: damage before everything else, then the first.
+func worst(errs []error) error {
+	for _, k := range []*fault.Kind{fault.Forged, fault.RolledBack, fault.BrokenChain, fault.Damaged} {
+		for _, err := range errs {
+			if errors.Is(err, k) {
+				return lead(err, errs)
+			}
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return lead(errs[0], errs)
+}
+
+func lead(first error, errs []error) error {
+	if len(errs) == 1 {
+		return first
+	}
+	out := []error{first}
+	for _, e := range errs {
+		if e != first { //nolint:errorlint // identity is meant
+			out = append(out, e)
+		}
+	}
+	return errors.Join(out...)
+}
+
+func (p *program) listOne(ctx context.Context, s *site, t storage.Target, database string, last int) ([]listed, error) {
+	chain, err := s.chain(ctx, t, database)
+	if err != nil {
+		return nil, err
+	}
+	sequences, err := chain.Sequences(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	first := uint64(1)
+	if last > 0 && len(sequences) > last {
+		sequences = sequences[len(sequences)-last:]
+		first = 0
+	}
+	results, err := chain.Walk(ctx, sequences)
+	if err != nil {
+		return nil, err
+	}
+	rows := [][]string{{"#", "ID", "AGE", "TAKEN (UTC)", "KIND", "DATABASE", "STORED", "HOST"}}
+	var out []listed
+	for _, r := range results {
+		item := listed{Target: t.Name, Sequence: r.Sequence}
+		if r.Err != nil {
+			f := describe(r.Err)
+			item.Error = &f
+			rows = append(rows, []string{fmt.Sprint(r.Sequence), "ERROR: " + f.ID})
+		} else {
+			e := r.Entry
+			item.Manifest, item.Digest = &e.Manifest, e.Digest.String()
+			rows = append(rows, []string{fmt.Sprint(e.Sequence), e.ID, age(p.now().Sub(e.SnapshotAt)), e.SnapshotAt.Format(time.DateTime),
+				e.Kind, size(e.Content.Size), size(e.Payload.Size), e.Host})
+		}
+		out = append(out, item)
+	}
+	p.print.line("%s in %s", database, chain.Bucket)
+	if len(results) == 0 {
+		p.print.line("  no backups yet")
+		return out, s.vanished(chain, 0)
+	}
+	p.print.table(rows)
+	var problems []error
+	for _, err := range catalog.Links(results, first) {
+		p.print.line("ERROR: %v", err)
+		problems = append(problems, err)
+	}
+	if err := s.vanished(chain, results[len(results)-1].Sequence); err != nil {
+		p.print.line("ERROR: %v", err)
+		problems = append(problems, err)
+	}
+	return out, worst(problems)
+}
+
+func (p *program) showCommand() *cli.Command {
+	return &cli.Command{
+		Name: "show", Usage: "show one backup: what it is, what it needs, how it is chained", ArgsUsage: "ID",
+		Description: "ID is a backup's id, the beginning of one, or #NUMBER together with --database.",
+		Flags:       append(sourceFlags(), &cli.StringFlag{Name: "database", Usage: "`NAME` of the database; needed only where several match"}),
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usage("show needs one ID; `emsafe list` shows them")
+			}
+			s, err := p.site(c)
+			if err != nil {
+				return err
+			}
+			found, err := s.find(c.Context, c.String("database"), catalog.Wanted{ID: c.Args().First()})
+			if err != nil {
+				return err
+			}
+			e := found.entry
+			p.print.emit(listed{Target: found.target, Manifest: &e.Manifest, Digest: e.Digest.String(), Sequence: e.Sequence})
+			p.show(found)
+			for _, err := range catalog.Links(found.since, 0) {
+				p.print.line("ERROR: %v", err)
+			}
+			return worst(catalog.Links(found.since, 0))
+		},
+	}
+}
+
+func (p *program) show(f *located) {
+	e := f.entry
+	parent := "none: it restores alone"
+	if e.Parent != nil {
+		parent = e.Parent.ID
+	}
+	previous := e.Previous.String()
+	if e.Previous.IsZero() {
+		previous = "none: the first of its chain"
+	}
+	rows := [][]string{
+		{"backup", e.ID},
+		{"database", e.Database},
+		{"target", f.target + " (" + f.bucket + ")"},
+		{"taken", fmt.Sprintf("%s UTC, %s ago", e.SnapshotAt.Format(time.DateTime), age(p.now().Sub(e.SnapshotAt)))},
+		{"committed", e.CommittedAt.Format(time.DateTime) + " UTC"},
+		{"host", e.Host},
+		{"kind", e.Kind},
+		{"parent", parent},
+		{"sequence", fmt.Sprint(e.Sequence)},
+		{"manifest", e.Digest.String()},
+		{"previous", previous},
+		{"lineage", e.Lineage},
+		{"content", fmt.Sprintf("%s, %d pages of %d bytes, journal mode %s", size(e.Content.Size), e.Content.Pages, e.Content.PageSize, e.Source.JournalMode)},
+		{"digest", e.Content.Digest.String()},
+		{"stored", fmt.Sprintf("%s in %s", size(e.Payload.Size), e.Payload.Key)},
+		{"owner", fmt.Sprintf("%s:%s (%d:%d), mode %s", e.Source.Owner, e.Source.Group, e.Source.UID, e.Source.GID, e.Source.Mode)},
+		{"opens with", strings.Join(e.Recipients, "\n\t")},
+		{"a restore fetches", fmt.Sprintf("1 payload, %s", size(e.Payload.Size))},
+	}
+	p.print.table(rows)
+}
