@@ -148,8 +148,24 @@ func Open(ctx context.Context, chain *catalog.Chain, e *catalog.Entry, ids seal.
 		return fault.New(fault.Damaged, "backup %s in %s, %s: %w", e.ID, chain.Bucket, e.Payload.Key, err)
 	case errors.Is(err, storage.ErrNotExist):
 		return fault.New(fault.Damaged, "backup %s in %s: its payload %s is missing", e.ID, chain.Bucket, e.Payload.Key)
+	case err != nil && fault.Find(err) == nil && ctx.Err() == nil:
+		// A range of an object that was cut off fails in as many ways as there
+		// are storages; the listing tells it from a bad connection.
+		if size, ok := storedSize(ctx, chain.Bucket, e.Payload.Key); ok && size != e.Payload.Size {
+			return fault.New(fault.Damaged, "backup %s in %s: its payload %s has %d bytes, not the %d signed for", e.ID, chain.Bucket, e.Payload.Key, size, e.Payload.Size)
+		}
 	}
 	return err
+}
+
+func storedSize(ctx context.Context, b storage.Bucket, key string) (int64, bool) {
+	for info, err := range b.List(ctx, key, "") {
+		if err == nil && info.Key == key {
+			return info.Size, true
+		}
+		break
+	}
+	return 0, false
 }
 
 // flushEvery is how much is written before the kernel is asked to begin

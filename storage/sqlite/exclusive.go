@@ -16,6 +16,11 @@ import (
 // change. It is a fault.InUse if anybody has the database open, and another
 // error if SQLite cannot read it.
 func Settle(ctx context.Context, path string) error {
+	// Opened for writing, SQLite throws the -wal of a file away that it does
+	// not take for a database: that would be the last of the evidence.
+	if _, err := Inspect(path); err != nil {
+		return err
+	}
 	c, err := connect(ctx, path, "mode=rw", 250*time.Millisecond)
 	if err != nil {
 		return inUse(err)

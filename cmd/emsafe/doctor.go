@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"emsafe/internal/fault"
+	"emsafe/restore"
+	"emsafe/storage"
+	"emsafe/storage/sqlite"
+)
+
+// finding is one step of doctor.
+type diagnosis struct {
+	Check  string   `json:"check"`
+	OK     bool     `json:"ok"`
+	Detail string   `json:"detail"`
+	Error  *failure `json:"error,omitempty"`
+}
+
+func (p *program) doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name: "doctor", Usage: "try every step that a backup needs, and say what does not work",
+		Description: "Reads the configuration, the keys and each database's header, looks at space, and makes a round trip through every target with a small object under probes/.",
+		Action: func(c *cli.Context) error {
+			s, err := p.site(c)
+			if err != nil {
+				return err
+			}
+			if s.cfg == nil {
+				return noConfiguration()
+			}
+			d := &doctor{p: p, s: s}
+			d.keys()
+			d.state()
+			for _, name := range slices.Sorted(maps.Keys(s.cfg.Databases)) {
+				d.database(name)
+			}
+			for _, t := range s.targets {
+				d.target(c.Context, t)
+			}
+			p.print.emit(map[string]any{"checks": d.done})
+			return worst(d.failed)
+		},
+	}
+}
+
+type doctor struct {
+	p      *program
+	s      *site
+	done   []diagnosis
+	failed []error
+	spool  int64 // free bytes
+}
+
+func (d *doctor) say(check, detail string, err error) {
+	row := diagnosis{Check: check, OK: err == nil, Detail: detail}
+	if err != nil {
+		f := describe(err)
+		row.Error = &f
+		d.failed = append(d.failed, fmt.Errorf("%s: %w", check, err))
+		d.p.print.line("FAIL  %-24s %s", check, f.Message)
+		d.p.print.line("      %-24s %s", "", f.Remedy)
+	} else {
+		d.p.print.line("ok    %-24s %s", check, detail)
+	}
+	d.done = append(d.done, row)
+}
+
+func (d *doctor) keys() {
+	key, err := readSigningKey(d.s.cfg.SigningKey)
+	detail := ""
+	if err == nil {
+		detail = key.Fingerprint() + ", pinned"
+		err = pinned(key, d.s.signers)
+	}
+	d.say("signing key", detail, err)
+	to, err := d.s.recipients()
+	d.say("recipients", fmt.Sprintf("%d: %v", len(to.Names()), to.Names()), err)
+}
+
+func (d *doctor) state() {
+	err := os.MkdirAll(d.s.cfg.State, 0o700)
+	var st os.FileInfo
+	if err == nil {
+		st, err = os.Stat(d.s.cfg.State)
+	}
+	if err == nil && st.Mode().Perm()&0o077 != 0 {
+		err = fault.New(fault.Permission, "%s can be entered by others (mode %04o)", d.s.cfg.State, st.Mode().Perm()).WithRemedy("chmod 700 %s", d.s.cfg.State)
+	}
+	if err == nil {
+		var probe *os.File
+		if probe, err = os.CreateTemp(d.s.cfg.State, ".doctor-"); err == nil {
+			probe.Close()
+			os.Remove(probe.Name())
+		}
+	}
+	var fs unix.Statfs_t
+	if err == nil {
+		if err = unix.Statfs(d.s.cfg.State, &fs); err == nil {
+			d.spool = int64(fs.Bavail) * int64(fs.Bsize)
+		}
+	}
+	waiting, _ := filepath.Glob(filepath.Join(d.s.cfg.State, "spool", "*", "*.json"))
+	d.say("state folder", fmt.Sprintf("%s, %s free, %d backups wait in the spool", d.s.cfg.State, size(d.spool), len(waiting)), permission(err))
+}
+
+func (d *doctor) database(name string) {
+	path := d.s.path(name)
+	image, err := sqlite.Inspect(path)
+	bytes := image.Pages * int64(image.PageSize)
+	if err == nil && d.spool > 0 && bytes > d.spool {
+		err = fault.New(fault.NoSpace, "%s has %s, and the spool's disk has %s free", path, size(bytes), size(d.spool))
+	}
+	if err == nil && restore.Pending(path) {
+		err = fault.New(fault.InUse, "a restore of %s was cut off half-way", path)
+	}
+	d.say("database "+name, fmt.Sprintf("%s, %s, journal mode %s, last written by SQLite %s", path, size(bytes), image.JournalMode, image.WriterVersion), err)
+}
+
+func (d *doctor) target(ctx context.Context, t storage.Target) {
+	b, err := t.Open(ctx)
+	if err != nil {
+		d.say("target "+t.Name, "", err)
+		return
+	}
+	probed, err := storage.Probe(ctx, b)
+	detail := b.String() + ": writes, refuses to overwrite, lists"
+	if probed.Read {
+		detail += ", reads"
+	} else {
+		detail += ", may not read"
+	}
+	if probed.Removed {
+		detail += ", deletes: whoever takes this host could delete the backups"
+	} else {
+		detail += ", may not delete"
+	}
+	d.say("target "+t.Name, detail, err)
+}

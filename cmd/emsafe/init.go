@@ -1,0 +1,475 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"emsafe/internal/config"
+	"emsafe/internal/durable"
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/seal"
+	"emsafe/storage/sqlite"
+)
+
+func (p *program) initCommand() *cli.Command {
+	return &cli.Command{
+		Name: "init", Usage: "find databases, make keys, prove the target, write the configuration",
+		Description: "On a terminal it asks for what the flags do not say; elsewhere it asks nothing. The recovery key is shown or written " +
+			"once and never kept on this host: without it nobody can open the backups.",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "scan", Usage: "folder to look for databases in, `DIR`; may be repeated"},
+			&cli.StringSliceFlag{Name: "database", Usage: "a database as `NAME=PATH` or PATH; may be repeated"},
+			&cli.StringSliceFlag{Name: "target", Aliases: []string{"t"}, Usage: "a target as `[NAME=]URL`: file:///… or s3://bucket/prefix; may be repeated"},
+			&cli.StringFlag{Name: "provider", Usage: "S3 preset: aws, r2, b2, wasabi, hetzner, garage, minio or scaleway"},
+			&cli.StringFlag{Name: "endpoint", Usage: "S3 endpoint `URL`"},
+			&cli.StringFlag{Name: "region", Usage: "S3 region"},
+			&cli.BoolFlag{Name: "path-style", Usage: "address the bucket in the path"},
+			&cli.StringFlag{Name: "ca-file", Usage: "PEM `FILE` with the certificate authority of the endpoint"},
+			&cli.StringSliceFlag{Name: "recovery-recipient", Usage: "public key that backups are sealed to (age1…, age1pq…, ssh-ed25519 …), made elsewhere; may be repeated"},
+			&cli.StringSliceFlag{Name: "recipients-file", Usage: "`FILE` with recipients, one per line; may be repeated"},
+			&cli.StringFlag{Name: "recovery-key-out", Usage: "make a recovery key and write it to a new `FILE`, which you then move off this host"},
+			&cli.BoolFlag{Name: "post-quantum", Usage: "make the recovery key a post-quantum one"},
+			&cli.StringFlag{Name: "state", Usage: "state folder, `DIR`: spool, locks, memory"},
+			&cli.StringFlag{Name: "host", Usage: "name of this host in the manifests"},
+		},
+		Action: p.init,
+	}
+}
+
+// setup is what init decides before it writes anything.
+type setup struct {
+	file        string // configuration
+	cfg         config.Config
+	key         *seal.SigningKey
+	keyText     []byte
+	identity    string // a recovery key made here; "" if it was made elsewhere
+	recipient   string
+	identityOut string
+}
+
+func (p *program) init(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usage("init takes no arguments; a database is given with --database %s", c.Args().First())
+	}
+	s := &setup{file: p.configFile(c)}
+	if exists(s.file) {
+		return fault.New(fault.Config, "%s exists already", s.file).
+			WithRemedy("Edit it and run `emsafe config check`, or move it away first. To use another: --config FILE.")
+	}
+	ask := &asker{p: p, in: bufio.NewReader(p.stdin)}
+	for _, step := range []func(*cli.Context, *setup, *asker) error{p.initPaths, p.initDatabases, p.initTargets, p.initRecovery} {
+		if err := step(c, s, ask); err != nil {
+			return err
+		}
+	}
+	probes, err := p.initProve(c.Context, s)
+	if err != nil {
+		return err
+	}
+	if err := p.initWrite(s); err != nil {
+		return err
+	}
+	p.initReport(s, probes)
+	return nil
+}
+
+func (p *program) initPaths(c *cli.Context, s *setup, _ *asker) error {
+	paths := p.paths()
+	s.cfg.State = paths.State
+	if dir := c.String("state"); dir != "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return err
+		}
+		s.cfg.State = abs
+	}
+	abs, err := filepath.Abs(s.file)
+	if err != nil {
+		return err
+	}
+	s.file = abs
+	s.cfg.SigningKey = filepath.Join(filepath.Dir(abs), "signing_key")
+	s.cfg.AllowedSigners = filepath.Join(filepath.Dir(abs), "allowed_signers")
+	s.cfg.Host = c.String("host")
+	if s.cfg.Host == "" {
+		s.cfg.Host, _ = os.Hostname()
+	}
+	for _, f := range []string{s.cfg.SigningKey, s.cfg.AllowedSigners} {
+		if exists(f) {
+			return fault.New(fault.Config, "%s exists already, and a key is never overwritten", f).
+				WithRemedy("It belongs to an earlier `emsafe init`. Move it away, or use another --config FILE in another folder.")
+		}
+	}
+	return nil
+}
+
+var notInName = regexp.MustCompile(`[^a-z0-9_-]+`)
+
+// nameOf makes a database's name from its file's.
+func nameOf(path string) string {
+	base := strings.ToLower(filepath.Base(path))
+	base = strings.TrimSuffix(base, filepath.Ext(base))
+	name := strings.Trim(notInName.ReplaceAllString(base, "-"), "-_")
+	if name == "" {
+		return "database"
+	}
+	return name[:min(len(name), 60)]
+}
+
+func (p *program) initDatabases(c *cli.Context, s *setup, ask *asker) error {
+	s.cfg.Databases = map[string]config.Database{}
+	for _, given := range c.StringSlice("database") {
+		name, path, ok := strings.Cut(given, "=")
+		if !ok {
+			name, path = nameOf(given), given
+		}
+		if err := s.addDatabase(name, path); err != nil {
+			return err
+		}
+	}
+	scans := c.StringSlice("scan")
+	if len(scans) == 0 && len(s.cfg.Databases) == 0 {
+		if !ask.can() {
+			return fault.New(fault.Usage, "which databases? Neither --database nor --scan was given").
+				WithRemedy("For example: --scan /srv/app, or --database app=/srv/app/app.db.")
+		}
+		dir, err := ask.line("Folder to look for SQLite databases in", ".")
+		if err != nil {
+			return err
+		}
+		scans = []string{dir}
+	}
+	for _, dir := range scans {
+		if err := p.scan(c.Context, s, dir, ask); err != nil {
+			return err
+		}
+	}
+	if len(s.cfg.Databases) == 0 {
+		return fault.New(fault.NoDatabase, "no SQLite database was found under %s", strings.Join(scans, ", ")).WithRemedy("Name one with --database NAME=PATH.")
+	}
+	return nil
+}
+
+func (s *setup) addDatabase(name, path string) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if _, err := sqlite.Inspect(abs); err != nil {
+		return err
+	}
+	base := name
+	for i := 2; ; i++ {
+		if _, taken := s.cfg.Databases[name]; !taken {
+			break
+		}
+		name = fmt.Sprintf("%s-%d", base, i)
+	}
+	s.cfg.Databases[name] = config.Database{Path: abs}
+	return nil
+}
+
+func (p *program) scan(ctx context.Context, s *setup, dir string, ask *asker) error {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	found, err := sqlite.Find(ctx, abs)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		switch {
+		case f.Skipped:
+			p.print.warn("%s could not be looked into", f.Path)
+		case f.Vendor:
+			p.print.note("passed over %s (dependencies or version control); add it with --database if it is yours", f.Path)
+		default:
+			if ask.can() {
+				yes, err := ask.yes(fmt.Sprintf("Back up %s (%s)?", f.Path, size(f.Size)))
+				if err != nil {
+					return err
+				}
+				if !yes {
+					continue
+				}
+			}
+			if err := s.addDatabase(nameOf(f.Path), f.Path); err != nil {
+				return err
+			}
+			p.print.note("found %s, %s", f.Path, size(f.Size))
+		}
+	}
+	return nil
+}
+
+func (p *program) initTargets(c *cli.Context, s *setup, ask *asker) error {
+	given := c.StringSlice("target")
+	if len(given) == 0 {
+		if !ask.can() {
+			return fault.New(fault.Usage, "where to? No --target was given").
+				WithRemedy("For example: --target file:///mnt/backup, or --target s3://bucket/prefix with --provider or --endpoint.")
+		}
+		url, err := ask.line("Where do backups go (file:///folder or s3://bucket/prefix)", "")
+		if err != nil {
+			return err
+		}
+		given = []string{url}
+	}
+	s.cfg.Targets = map[string]config.Target{}
+	for i, g := range given {
+		name, url, ok := strings.Cut(g, "=")
+		if !ok || strings.Contains(name, "/") {
+			name, url = "main", g
+			if i > 0 {
+				name = fmt.Sprintf("target%d", i+1)
+			}
+		}
+		if strings.HasPrefix(url, "/") || strings.HasPrefix(url, ".") {
+			abs, err := filepath.Abs(url)
+			if err != nil {
+				return err
+			}
+			url = "file://" + abs
+		}
+		t := config.Target{URL: url}
+		if strings.HasPrefix(url, "s3://") {
+			t.Provider, t.Endpoint, t.Region, t.CAFile = c.String("provider"), c.String("endpoint"), c.String("region"), c.String("ca-file")
+			if c.IsSet("path-style") {
+				style := c.Bool("path-style")
+				t.PathStyle = &style
+			}
+		}
+		if _, taken := s.cfg.Targets[name]; taken {
+			return usage("two targets are called %s", name)
+		}
+		s.cfg.Targets[name] = t
+	}
+	return nil
+}
+
+func (p *program) initRecovery(c *cli.Context, s *setup, ask *asker) error {
+	s.cfg.Recipients = c.StringSlice("recovery-recipient")
+	for _, f := range c.StringSlice("recipients-file") {
+		abs, err := filepath.Abs(f)
+		if err != nil {
+			return err
+		}
+		s.cfg.RecipientsFiles = append(s.cfg.RecipientsFiles, abs)
+	}
+	s.identityOut = c.String("recovery-key-out")
+	haveOwn := len(s.cfg.Recipients)+len(s.cfg.RecipientsFiles) > 0
+	switch {
+	case s.identityOut != "":
+		if err := s.offHost(); err != nil {
+			return err
+		}
+	case haveOwn:
+	case !ask.can():
+		return fault.New(fault.Usage, "who can open the backups? Neither --recovery-recipient nor --recovery-key-out was given").
+			WithRemedy("--recovery-recipient age1… for a key made elsewhere (`emsafe key new` on your laptop), or --recovery-key-out FILE to make one here and move it away.")
+	}
+	if s.identityOut != "" || !haveOwn {
+		var err error
+		if s.identity, s.recipient, err = seal.NewIdentity(c.Bool("post-quantum")); err != nil {
+			return err
+		}
+		s.cfg.Recipients = append(s.cfg.Recipients, s.recipient)
+	}
+	if _, err := recipientsOf(&s.cfg); err != nil {
+		return err
+	}
+	if s.identity != "" && s.identityOut == "" {
+		return p.showIdentity(s, ask)
+	}
+	return nil
+}
+
+// offHost refuses to write the recovery key where a thief of this host's
+// configuration or state would find it.
+func (s *setup) offHost() error {
+	out, err := filepath.Abs(s.identityOut)
+	if err != nil {
+		return err
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(out)); err == nil {
+		out = filepath.Join(dir, filepath.Base(out))
+	}
+	for _, dir := range []string{filepath.Dir(s.file), s.cfg.State} {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			dir = real
+		}
+		if rel, err := filepath.Rel(dir, out); err == nil && !strings.HasPrefix(rel, "..") {
+			return fault.New(fault.Usage, "the recovery key must not lie in %s: whoever takes this host would have key and backups together", dir).
+				WithRemedy("Choose a place outside, best on removable media: --recovery-key-out /media/usb/recovery.key")
+		}
+	}
+	if exists(out) {
+		return fault.New(fault.BadKey, "%s exists: a key is never overwritten", out).WithRemedy("Choose another name.")
+	}
+	s.identityOut = out
+	return nil
+}
+
+// showIdentity shows the key once and has it pasted back: a key that was not
+// kept is found out now and not in the incident.
+func (p *program) showIdentity(s *setup, ask *asker) error {
+	fmt.Fprintf(p.stderr, "\nThis is the recovery key. It opens every backup, it is shown once, and it is not kept here.\nStore it in two places off this host (password manager, paper):\n\n%s\n",
+		recoveryFile(s.identity, s.recipient, p.now().UTC().Format("2006-01-02")))
+	for range 3 {
+		pasted, err := ask.secret("Paste the AGE-SECRET-KEY line back from where you stored it")
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(pasted) == s.identity {
+			return nil
+		}
+		fmt.Fprintln(p.stderr, "That is not the key.")
+	}
+	return fault.New(fault.BadKey, "the recovery key was not confirmed").WithSafe("Nothing was written.")
+}
+
+// initProve makes the targets' round trips before anything is written, so that
+// a failure leaves nothing behind.
+func (p *program) initProve(ctx context.Context, s *setup) (map[string]storage.Probed, error) {
+	probes := map[string]storage.Probed{}
+	for name, t := range s.cfg.Targets {
+		if err := makeFolder(t); err != nil {
+			return nil, fmt.Errorf("target %s: %w", name, err)
+		}
+		b, err := openBucket(ctx, p, t)
+		if err != nil {
+			return nil, fmt.Errorf("target %s: %w", name, err)
+		}
+		probed, err := storage.Probe(ctx, b)
+		if err != nil {
+			return nil, fmt.Errorf("target %s: %w", name, err)
+		}
+		probes[name] = probed
+	}
+	return probes, nil
+}
+
+func (p *program) initWrite(s *setup) error {
+	var err error
+	if s.key, s.keyText, err = seal.NewSigningKey("emsafe@" + s.cfg.Host); err != nil {
+		return err
+	}
+	text := config.Render(s.cfg)
+	if _, err := config.Parse(s.file, text, p.env); err != nil {
+		return fmt.Errorf("the configuration that init made is not valid: %w", err)
+	}
+	for _, dir := range []string{filepath.Dir(s.file), s.cfg.State} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return permission(err)
+		}
+	}
+	if s.identityOut != "" {
+		if err := writeKey(s.identityOut, recoveryFile(s.identity, s.recipient, p.now().UTC().Format("2006-01-02"))); err != nil {
+			return err
+		}
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+		mode os.FileMode
+	}{
+		{s.cfg.SigningKey, s.keyText, 0o600},
+		{s.cfg.AllowedSigners, []byte(s.key.AllowedSigners(principal(s.cfg.Host))), 0o644},
+		{s.file, text, 0o600},
+	} {
+		if err := durable.CreateFile(f.name, f.data, f.mode); err != nil {
+			return permission(err)
+		}
+	}
+	return nil
+}
+
+// principal is the host's name in allowed_signers: ssh-keygen allows no space
+// and no comma there.
+func principal(host string) string {
+	return "emsafe@" + strings.Map(func(r rune) rune {
+		if r <= ' ' || strings.ContainsRune(`,"*?!`, r) {
+			return '-'
+		}
+		return r
+	}, host)
+}
+
+func permission(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fault.New(fault.Permission, "%w", err).WithRemedy("Run as root for /etc and /var/lib, or name places of your own with --config and --state.")
+	}
+	return err
+}
+
+func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
+	recipients, _ := recipientsOf(&s.cfg)
+	p.print.emit(map[string]any{
+		"config": s.file, "state": s.cfg.State, "allowed_signers": s.cfg.AllowedSigners, "signing_key": s.key.Public(), "fingerprint": s.key.Fingerprint(),
+		"recipients": recipients.Names(), "recovery_key_out": s.identityOut, "databases": s.cfg.Databases, "targets": probes,
+	})
+	var names []string
+	for name, d := range s.cfg.Databases {
+		names = append(names, name)
+		p.print.line("database %s: %s", name, d.Path)
+	}
+	for name, probed := range probes {
+		what := "written, listed, read back, deleted"
+		if !probed.Read {
+			what = "written and listed; these credentials may not read, which is enough for backups"
+		}
+		p.print.line("target %s: %s: %s", name, s.cfg.Targets[name].URL, what)
+	}
+	for _, r := range recipients.Names() {
+		p.print.line("opens with: %s", r)
+	}
+	if s.identityOut != "" {
+		p.print.line("recovery key: %s  <- move it off this host, and keep two copies", s.identityOut)
+	}
+	p.print.line("pinned key: %s  <- copy it off this host as well: restoring needs it", s.cfg.AllowedSigners)
+	p.print.line("configuration: %s", s.file)
+	slices.Sort(names)
+	p.print.note("next: emsafe backup; then prove it: emsafe restore %s --to /tmp/%s.db --identity KEY", names[0], names[0])
+}
+
+// asker asks on a terminal, and nowhere else.
+type asker struct {
+	p  *program
+	in *bufio.Reader
+}
+
+func (a *asker) can() bool { return a.p.interactive() && !a.p.print.json }
+
+func (a *asker) line(question, fallback string) (string, error) {
+	if fallback != "" {
+		question += " [" + fallback + "]"
+	}
+	fmt.Fprintf(a.p.stderr, "%s: ", question)
+	answer, err := a.in.ReadString('\n')
+	if err != nil && !(err == io.EOF && answer != "") {
+		return "", fault.New(fault.Interrupted, "no answer").WithSafe("Nothing was written.")
+	}
+	if answer = strings.TrimSpace(answer); answer == "" {
+		answer = fallback
+	}
+	return answer, nil
+}
+
+func (a *asker) secret(question string) (string, error) { return a.line(question, "") }
+
+func (a *asker) yes(question string) (bool, error) {
+	answer, err := a.line(question+" [Y/n]", "")
+	return answer == "" || strings.HasPrefix(strings.ToLower(answer), "y"), err
+}

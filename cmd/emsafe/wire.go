@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"slices"
+	"strings"
+
+	"emsafe/backup"
+	"emsafe/internal/config"
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/dir"
+	"emsafe/storage/seal"
+	"emsafe/storage/sqlite"
+)
+
+// openBucket opens what a target's url says.
+func openBucket(ctx context.Context, p *program, t config.Target) (storage.Bucket, error) {
+	if err := t.Check(); err != nil {
+		return nil, usage("target %s: %w", t.URL, err)
+	}
+	if folder, ok := t.Folder(); ok {
+		return dir.Open(folder)
+	}
+	return openS3(ctx, p, t)
+}
+
+// makeFolder makes the folder of a file:// target, which only init does: later
+// a missing folder is a disk that is not mounted.
+func makeFolder(t config.Target) error {
+	folder, ok := t.Folder()
+	if !ok {
+		return nil
+	}
+	if err := dir.Make(folder); err != nil {
+		return permission(err)
+	}
+	return nil
+}
+
+// recipients are the configuration's, from its list and its files.
+func (s *site) recipients() (seal.Recipients, error) { return recipientsOf(s.cfg) }
+
+func recipientsOf(cfg *config.Config) (seal.Recipients, error) {
+	lines := slices.Clone(cfg.Recipients)
+	for _, file := range cfg.RecipientsFiles {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return seal.Recipients{}, fault.New(fault.BadKey, "recipients file: %w", err)
+		}
+		lines = append(lines, strings.Split(string(data), "\n")...)
+	}
+	r, err := seal.ParseRecipients(lines...)
+	if err != nil {
+		return r, fault.New(fault.BadKey, "recipients: %w", err)
+	}
+	return r, nil
+}
+
+// pinned is an error unless the host's own key is among the pinned ones: it
+// would sign what nobody accepts.
+func pinned(key *seal.SigningKey, signers seal.Signers) error {
+	if slices.ContainsFunc(signers.Principals(), func(p string) bool { return strings.HasSuffix(p, " "+key.Fingerprint()) }) {
+		return nil
+	}
+	return fault.New(fault.BadKey, "the signing key %s is not in allowed_signers: backups signed with it would be refused", key.Fingerprint()).
+		WithRemedy("Add the line of its public key to allowed_signers here, and wherever restores are made.")
+}
+
+// job is all that a backup of one database takes.
+func (s *site) job(name string, takeOver bool) (backup.Job, error) {
+	key, err := readSigningKey(s.cfg.SigningKey)
+	if err == nil {
+		err = pinned(key, s.signers)
+	}
+	if err != nil {
+		return backup.Job{}, err
+	}
+	to, err := s.recipients()
+	if err != nil {
+		return backup.Job{}, err
+	}
+	d := s.cfg.Databases[name]
+	return backup.Job{
+		Database: name, Path: d.Path,
+		Snapshot: sqlite.Options{MaxHold: d.MaxHold, AllowBlock: d.AllowBlock, MaxSnapshot: d.MaxSnapshot, MaxWALGrowth: d.MaxWALGrowth},
+		Recipients: to, Level: s.cfg.Compression, Key: key, Signers: s.signers,
+		Host: s.cfg.Host, Machine: machine(), Versions: versions(), State: s.cfg.State,
+		Targets: s.targetsOf(name), TakeOver: takeOver,
+	}, nil
+}
+
+// machine is a digest of the machine's id, which itself is not to be shown to
+// others (machine-id(5)); "" where there is none.
+func machine() string {
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil || len(bytes.TrimSpace(id)) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(append([]byte("emsafe "), bytes.TrimSpace(id)...))
+	return hex.EncodeToString(sum[:8])
+}
+
