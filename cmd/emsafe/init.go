@@ -62,7 +62,7 @@ func (p *program) init(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usage("init takes no arguments; a database is given with --database %s", c.Args().First())
 	}
-	s := &setup{file: p.configFile(c)}
+	s := &setup{file: p.configFile(c), cfg: config.Config{Version: config.Version}}
 	if exists(s.file) {
 		return fault.New(fault.Config, "%s exists already", s.file).
 			WithRemedy("Edit it and run `emsafe config check`, or move it away first. To use another: --config FILE.")
