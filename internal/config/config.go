@@ -1,0 +1,178 @@
+// Package config is the configuration file: one strict YAML document whose
+// every key does what it says, or is an error.
+//
+// [Load] is the call to start with: it reads a file that it has found to be
+// trustworthy and returns a [Config] with all defaults filled in. [Parse] does
+// the same for bytes, and reports every problem of the file at once, each with
+// its line and a caret. One table (keys.go) holds every key with its type, its
+// default, what it is for and why: the decoder, [Schema], [Reference],
+// [Render] and [Config.Show] are all driven by it, so none can know a key that
+// another does not.
+//
+// A key that is unknown, misplaced, doubled, of the wrong type, out of range
+// or in contradiction to another is refused; nothing is passed over. Secrets
+// are named in the file, never written in it, and a [Secret] cannot print
+// itself.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Version is the version of the file that this package reads and writes.
+const Version = 1
+
+// Config is the file with its defaults filled in.
+type Config struct {
+	File            string // where it was read from
+	Version         int
+	Host            string
+	State           string // folder of emsafe's own state, absolute
+	SigningKey      string // file, absolute
+	AllowedSigners  string // file, absolute
+	Recipients      []string
+	RecipientsFiles []string // absolute
+	Compression     string   // fastest, default, better or best
+	Targets         map[string]Target
+	Databases       map[string]Database
+
+	origins map[string]Origin
+}
+
+// Target is a place where backups go.
+type Target struct {
+	URL             string // file:///folder or s3://bucket[/prefix]
+	Provider        string // "" for AWS and everything that behaves like it
+	Endpoint        string
+	Region          string
+	PathStyle       *bool // nil: as the provider wants it
+	CAFile          string
+	StorageClass    string
+	SSE             string // "", AES256 or aws:kms
+	KMSKeyID        string
+	AccessKeyID     Secret // this and the next two: zero means the standard AWS chain
+	SecretAccessKey Secret
+	SessionToken    Secret
+	UploadLimit     int64 // bytes per second; 0 is no limit
+}
+
+// Database is one SQLite database under protection.
+type Database struct {
+	Path         string   // absolute
+	Targets      []string // empty: all
+	MaxHold      time.Duration
+	AllowBlock   bool
+	MaxSnapshot  time.Duration
+	MaxWALGrowth int64 // bytes
+}
+
+// Paths are the places where things lie if nothing says otherwise.
+type Paths struct {
+	Config, State, SigningKey, AllowedSigners string
+}
+
+// DefaultPaths are the places for a user: root's are the system's, everybody
+// else's follow the XDG folders.
+func DefaultPaths(uid int, env func(string) (string, bool)) Paths {
+	conf, state := "/etc/emsafe", "/var/lib/emsafe"
+	if uid != 0 {
+		conf = filepath.Join(xdg(uid, env, "XDG_CONFIG_HOME", ".config"), "emsafe")
+		state = filepath.Join(xdg(uid, env, "XDG_STATE_HOME", ".local/state"), "emsafe")
+	}
+	p := beside(conf)
+	p.State = state
+	return p
+}
+
+// beside are the files that lie with a configuration in its folder.
+func beside(folder string) Paths {
+	return Paths{
+		Config:         filepath.Join(folder, "emsafe.yaml"),
+		SigningKey:     filepath.Join(folder, "signing_key"),
+		AllowedSigners: filepath.Join(folder, "allowed_signers"),
+	}
+}
+
+// xdg follows the base directory specification, which says that a path that is
+// not absolute is to be ignored.
+func xdg(uid int, env func(string) (string, bool), name, fallback string) string {
+	if dir, _ := env(name); filepath.IsAbs(dir) {
+		return dir
+	}
+	home, _ := env("HOME")
+	if !filepath.IsAbs(home) { // started without one, as services are
+		home = "/"
+		if u, err := user.LookupId(strconv.Itoa(uid)); err == nil && filepath.IsAbs(u.HomeDir) {
+			home = u.HomeDir
+		}
+	}
+	return filepath.Join(home, fallback)
+}
+
+// Folder is the absolute path of a file:// target; ok is false for others.
+func (t Target) Folder() (path string, ok bool) {
+	u, err := url.Parse(t.URL)
+	if err != nil || u.Scheme != "file" {
+		return "", false
+	}
+	return filepath.Clean(u.Path), true
+}
+
+// Bucket is the bucket and the prefix (without slashes at its ends, perhaps
+// empty) of an s3:// target; ok is false for others.
+func (t Target) Bucket() (bucket, prefix string, ok bool) {
+	rest, ok := strings.CutPrefix(t.URL, "s3://")
+	if !ok {
+		return "", "", false
+	}
+	bucket, prefix, _ = strings.Cut(rest, "/")
+	return bucket, strings.Trim(prefix, "/"), true
+}
+
+// Check is for a target that was put together from flags: it refuses what the
+// file would refuse.
+func (t Target) Check() error {
+	var p parse
+	for _, k := range children("targets.*") {
+		if s, ok := k.field(at{target: &t}).(*string); ok && *s != "" {
+			if why, hint := k.refuse(*s); why != "" {
+				return withHint(k.name()+" "+why, hint)
+			}
+		}
+	}
+	p.checkTarget("", t)
+	for _, b := range p.problems {
+		return withHint(strings.TrimSpace(b.Message), b.Suggestion)
+	}
+	return nil
+}
+
+func withHint(why, hint string) error {
+	if hint == "" {
+		return errors.New(why)
+	}
+	return fmt.Errorf("%s (%s)", why, hint)
+}
+
+var (
+	nameForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+	bucketForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$`)
+	prefixForm = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`)
+)
+
+// hostName is this machine's name, or something to tell it by.
+func hostName() string {
+	if name, err := os.Hostname(); err == nil && hostForm.MatchString(name) {
+		return name
+	}
+	return "localhost"
+}

@@ -1,0 +1,198 @@
+package config
+
+import "strings"
+
+// kind is the type of a key's value.
+type kind int
+
+const (
+	kindGroup    kind = iota // a mapping with keys of its own
+	kindNames                // a mapping from names that the operator chooses
+	kindNumber               // an integer
+	kindText                 // a line of text
+	kindPath                 // an absolute path
+	kindAddress              // the url of a target
+	kindEndpoint             // an http or https url
+	kindChoice               // one of choices
+	kindBoolean              // true or false
+	kindDuration             // 250ms, 10m
+	kindSize                 // 10MiB
+	kindTexts                // a list of lines
+	kindPaths                // a list of absolute paths
+	kindTargets              // a list of names under targets
+	kindSecret               // where a secret comes from
+)
+
+// at is the part of a configuration that a key's field is in.
+type at struct {
+	config   *Config
+	target   *Target
+	database *Database
+}
+
+// key is one row of the table: all that there is to know of a key.
+type key struct {
+	path     string // from the root, dotted; * is a name that the operator chooses
+	kind     kind
+	choices  []string
+	def      string // in the file's own notation, taken where the key is absent
+	computed string // instead of def: how the default comes about
+	min, max string
+	required bool
+	s3       bool // has a meaning for s3:// targets only
+	literal  bool // a secret that may be written out
+	form     func(string) (why, hint string)
+	what     string // what it sets, one sentence or two
+	why      string // why one would set it, and why the default is what it is
+	example  string // one line of YAML, without the key
+	field    func(at) any
+}
+
+// name is the last part of the path.
+func (k *key) name() string { return k.path[strings.LastIndexByte(k.path, '.')+1:] }
+
+// parent is the path without the last part; "" for the top level.
+func (k *key) parent() string { return k.path[:max(strings.LastIndexByte(k.path, '.'), 0)] }
+
+// children are the keys of a mapping, in the order of the table.
+func children(parent string) []*key {
+	var list []*key
+	for i := range keys {
+		if keys[i].parent() == parent {
+			list = append(list, &keys[i])
+		}
+	}
+	return list
+}
+
+func find(path string) *key {
+	for i := range keys {
+		if keys[i].path == path {
+			return &keys[i]
+		}
+	}
+	return nil
+}
+
+// keys is the table. Its order is the order of the reference and of a file
+// that emsafe writes.
+var keys = []key{
+	{path: "version", kind: kindNumber, required: true, example: "1",
+		what:  "The version of this file's format. There is one: 1.",
+		why:   "A later emsafe can tell an old file from a new one, and an old emsafe refuses a file that it would misread.",
+		field: func(a at) any { return &a.config.Version }},
+	{path: "host", kind: kindText, computed: "this machine's host name", form: hostOK, example: "web1",
+		what:  "The name of this machine in manifests and reports.",
+		why:   "Manifests are read on another machine, perhaps years later. Set it where the host name says nothing or changes, as in containers.",
+		field: func(a at) any { return &a.config.Host }},
+	{path: "state", kind: kindPath, form: notRoot, computed: "`/var/lib/emsafe` for root, else `$XDG_STATE_HOME/emsafe`", example: "/var/lib/emsafe",
+		what:  "The folder for emsafe's own state: the spool, locks, and what it remembers of every target.",
+		why:   "A sealed backup waits here until every target has it, so the disk needs room for at least one compressed copy of the largest database. Nothing in it is needed for a restore.",
+		field: func(a at) any { return &a.config.State }},
+	{path: "signing_key", kind: kindPath, computed: "`signing_key` beside this file", example: "/etc/emsafe/signing_key",
+		what:  "The host's private Ed25519 key (OpenSSH format), which signs manifests.",
+		why:   "age does not say who sealed a file: anyone who knows a recipient can. The signature tells your backups from a forger's. Only emsafe's user may read the file.",
+		field: func(a at) any { return &a.config.SigningKey }},
+	{path: "allowed_signers", kind: kindPath, computed: "`allowed_signers` beside this file", example: "/etc/emsafe/allowed_signers",
+		what:  "The public keys whose signatures count, as an ssh `allowed_signers` file.",
+		why:   "This is the pin. Keep a copy off the host, with the recovery key: a restore on a new machine needs it.",
+		field: func(a at) any { return &a.config.AllowedSigners }},
+	{path: "recipients", kind: kindTexts, form: recipientOK, example: "[age1example…]", computed: "none; there must be at least one here or in `recipients_files`",
+		what:  "The public keys that every backup is encrypted to: `age1…`, `age1pq…` (post-quantum), `ssh-ed25519 …` or `ssh-rsa …`.",
+		why:   "Any one of the matching identities opens a backup, so a second recipient is a spare key. The identities do not belong on this host: whoever takes the host must not get its past with it. Post-quantum and other recipients do not mix, because the weaker one would decide.",
+		field: func(a at) any { return &a.config.Recipients }},
+	{path: "recipients_files", kind: kindPaths, example: "[/etc/emsafe/recipients.txt]", computed: "none",
+		what:  "Files with more recipients, one a line; `#` begins a comment.",
+		why:   "One list of keys can be shared by many hosts. The files are read at every backup, and are refused if somebody else could add a key to them.",
+		field: func(a at) any { return &a.config.RecipientsFiles }},
+	{path: "compression", kind: kindChoice, choices: []string{"fastest", "default", "better", "best"}, def: "default", example: "default",
+		what:  "How hard zstd tries.",
+		why:   "`default` is about as small as `zstd -3`. `fastest` takes a third less CPU for some 7 % more bytes; `better` and `best` spend much more CPU to save a few per cent.",
+		field: func(a at) any { return &a.config.Compression }},
+
+	{path: "targets", kind: kindNames, required: true,
+		what: "The places where backups go, by names of your choice.",
+		why:  "Every target holds complete backups and restores alone. Two, of which one is off the site, survive what takes the other."},
+	{path: "targets.*", kind: kindGroup, what: "One target.", why: "A target that is down fails alone; what it misses waits in the spool."},
+	{path: "targets.*.url", kind: kindAddress, required: true, form: addressOK, example: "s3://bucket/prefix",
+		what:  "`file:///folder` for a folder, `s3://bucket` or `s3://bucket/prefix` for S3 and what speaks like it.",
+		why:   "A folder on the same disk is good for a trial and for quick undo; it is lost with the disk.",
+		field: func(a at) any { return &a.target.URL }},
+	{path: "targets.*.provider", kind: kindChoice, s3: true, choices: []string{"aws", "r2", "b2", "wasabi", "hetzner", "garage", "minio", "scaleway"}, computed: "`aws`", example: "r2",
+		what:  "Whose S3 it is.",
+		why:   "Providers differ in checksums, addressing and endpoints; this sets what is known to work. The settings below win over it.",
+		field: func(a at) any { return &a.target.Provider }},
+	{path: "targets.*.endpoint", kind: kindEndpoint, s3: true, form: endpointOK, computed: "the provider's, for the region; `r2`, `garage` and `minio` have none", example: "https://ACCOUNT.r2.cloudflarestorage.com",
+		what:  "The server's address, without the bucket.",
+		why:   "Needed where the address holds your account or is your own server.",
+		field: func(a at) any { return &a.target.Endpoint }},
+	{path: "targets.*.region", kind: kindText, s3: true, form: regionOK, computed: "the AWS configuration's, or the provider's", example: "eu-central-1",
+		what:  "The bucket's region.",
+		why:   "Requests are signed for a region; a wrong one is refused by most servers.",
+		field: func(a at) any { return &a.target.Region }},
+	{path: "targets.*.path_style", kind: kindBoolean, s3: true, computed: "as the provider wants it", example: "true",
+		what:  "Name the bucket in the path (`https://server/bucket`) instead of the host name.",
+		why:   "Servers of your own seldom have a DNS name and a certificate for each bucket.",
+		field: func(a at) any { return &a.target.PathStyle }},
+	{path: "targets.*.ca_file", kind: kindPath, s3: true, computed: "the system's certificates", example: "/etc/ssl/private-ca.pem",
+		what:  "A PEM file with the certificate authority of the endpoint.",
+		why:   "For a server of your own with a private certificate. There is no switch to leave certificates unchecked.",
+		field: func(a at) any { return &a.target.CAFile }},
+	{path: "targets.*.storage_class", kind: kindText, s3: true, form: storageClassOK, computed: "the bucket's", example: "STANDARD_IA",
+		what:  "The storage class of payloads.",
+		why:   "Colder classes cost less to keep and more to read. Classes that must be thawed first (GLACIER, DEEP_ARCHIVE) make a restore wait for hours, and drills fail on them.",
+		field: func(a at) any { return &a.target.StorageClass }},
+	{path: "targets.*.sse", kind: kindChoice, s3: true, choices: []string{"AES256", "aws:kms"}, computed: "the bucket's", example: "aws:kms",
+		what:  "Encryption by the server, on top of emsafe's own.",
+		why:   "Some policies ask for it. It protects nothing that age does not protect already.",
+		field: func(a at) any { return &a.target.SSE }},
+	{path: "targets.*.kms_key_id", kind: kindText, s3: true, computed: "the account's default key", example: "arn:aws:kms:…",
+		what:  "The KMS key for `sse: aws:kms`.",
+		why:   "Whoever may not use this key cannot read the objects: give it to those who restore.",
+		field: func(a at) any { return &a.target.KMSKeyID }},
+	{path: "targets.*.access_key_id", kind: kindSecret, s3: true, literal: true, computed: "the standard AWS credential chain", example: "{env: BACKUP_KEY_ID}",
+		what:  "The id of the access key. The id alone may be written out.",
+		why:   "Use a key that may only put and list: then a thief of this host cannot delete what is there.",
+		field: func(a at) any { return &a.target.AccessKeyID }},
+	{path: "targets.*.secret_access_key", kind: kindSecret, s3: true, computed: "the standard AWS credential chain", example: "{credential: s3-secret}",
+		what:  "Where the secret of the access key comes from: `{env: NAME}`, `{file: /path}`, `{credential: name}` (systemd) or `{command: [program, argument]}`.",
+		why:   "A secret in a configuration ends up in version control and in tickets, so it is refused here. Together with `access_key_id`, or not at all.",
+		field: func(a at) any { return &a.target.SecretAccessKey }},
+	{path: "targets.*.session_token", kind: kindSecret, s3: true, computed: "none", example: "{command: [/usr/local/bin/s3-token]}",
+		what:  "Where the session token of temporary credentials comes from.",
+		why:   "Only for credentials that have one; the AWS chain fetches its own.",
+		field: func(a at) any { return &a.target.SessionToken }},
+	{path: "targets.*.upload_limit", kind: kindSize, s3: true, min: "64KiB", computed: "no limit", example: "10MiB",
+		what:  "The most bytes per second that are uploaded.",
+		why:   "Keeps a small host's uplink free for its users. The database is not held meanwhile: sealing goes to the spool at full speed.",
+		field: func(a at) any { return &a.target.UploadLimit }},
+
+	{path: "databases", kind: kindNames, computed: "none",
+		what: "The SQLite databases to protect, by names of your choice.",
+		why:  "The name stands in the target and on the command line; keep it when the file moves."},
+	{path: "databases.*", kind: kindGroup, what: "One database.", why: "Each has a chain of its own in every target."},
+	{path: "databases.*.path", kind: kindPath, required: true, form: notRoot, example: "/srv/app/app.db",
+		what:  "The database file.",
+		why:   "Only the main file is named: `-wal`, `-shm` and `-journal` are found beside it.",
+		field: func(a at) any { return &a.database.Path }},
+	{path: "databases.*.targets", kind: kindTargets, computed: "all targets", example: "[local, offsite]",
+		what:  "The targets that this database goes to.",
+		why:   "Leave it out unless a database must not go somewhere: a new target then gets all of them.",
+		field: func(a at) any { return &a.database.Targets }},
+	{path: "databases.*.max_hold", kind: kindDuration, def: "250ms", min: "10ms", max: "1m", example: "250ms",
+		what:  "Rollback-journal databases: the longest time that writers are kept out at a stretch.",
+		why:   "In that mode reading blocks commits, and applications give up after their busy timeout. A quarter of a second is unnoticed by all of them; keep it well under the application's timeout.",
+		field: func(a at) any { return &a.database.MaxHold }},
+	{path: "databases.*.allow_block", kind: kindBoolean, def: "false", example: "true",
+		what:  "Rollback-journal databases: exceed `max_hold` rather than fail when the copy cannot be made within it.",
+		why:   "A large database that is written all the time may leave no other way. Commits then wait, or fail, for the length of a read.",
+		field: func(a at) any { return &a.database.AllowBlock }},
+	{path: "databases.*.max_snapshot", kind: kindDuration, def: "10m", min: "1s", max: "24h", example: "10m",
+		what:  "WAL databases: the longest time that one read transaction stays open.",
+		why:   "Writers go on meanwhile, but the WAL cannot be reused and grows. Raise it for a very large database on a slow disk.",
+		field: func(a at) any { return &a.database.MaxSnapshot }},
+	{path: "databases.*.max_wal_growth", kind: kindSize, def: "1GiB", min: "1MiB", example: "1GiB",
+		what:  "WAL databases: how far the WAL may grow during one read transaction.",
+		why:   "Keeps a busy application's disk from filling up because of a backup.",
+		field: func(a at) any { return &a.database.MaxWALGrowth }},
+}

@@ -1,0 +1,183 @@
+package config_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"emsafe/internal/config"
+)
+
+func parse(t *testing.T, text string) *config.Config {
+	t.Helper()
+	c, problems := config.Parse("/etc/emsafe/emsafe.yaml", []byte(text), environment)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	return c
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestParseEverything(t *testing.T) {
+	c := parse(t, read(t, "testdata/full.yaml"))
+	yes := true
+	want := &config.Config{
+		File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: "web1", State: "/var/lib/emsafe",
+		SigningKey: "/etc/emsafe/signing_key", AllowedSigners: "/etc/emsafe/allowed_signers",
+		Recipients: []string{"age1abc", "ssh-ed25519 AAAA me@home"}, RecipientsFiles: []string{"/etc/emsafe/recipients.txt"},
+		Compression: "better",
+		Targets: map[string]config.Target{
+			"local": {URL: "file:///srv/back%20ups"},
+			"offsite": {
+				URL: "s3://acme-backups/web1", Provider: "r2", Endpoint: "https://x.r2.cloudflarestorage.com", Region: "auto",
+				PathStyle: &yes, CAFile: "/etc/ca.pem", StorageClass: "STANDARD_IA", SSE: "aws:kms", KMSKeyID: "arn:aws:kms:x",
+				AccessKeyID: config.LiteralSecret("AKIAEXAMPLE"), SecretAccessKey: config.EnvSecret("SECRET"), SessionToken: config.CommandSecret("/bin/token", "$x"),
+				UploadLimit: 10 << 20,
+			},
+		},
+		Databases: map[string]config.Database{
+			"app":  {Path: "/srv/app/app.db", Targets: []string{"local"}, MaxHold: 100 * time.Millisecond, AllowBlock: true, MaxSnapshot: time.Hour, MaxWALGrowth: 2e9},
+			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30},
+		},
+	}
+	if diff := cmp.Diff(want, c, sameSources, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
+		t.Error(diff)
+	}
+	if folder, ok := c.Targets["local"].Folder(); !ok || folder != "/srv/back ups" {
+		t.Errorf("folder %q %v", folder, ok)
+	}
+	if bucket, prefix, ok := c.Targets["offsite"].Bucket(); !ok || bucket != "acme-backups" || prefix != "web1" {
+		t.Errorf("bucket %q %q %v", bucket, prefix, ok)
+	}
+	if o := c.Origin("databases.app.path"); o.Line != 33 {
+		t.Errorf("origin %+v", o)
+	}
+}
+
+// sameSources compares secrets by where they come from: a Secret shows nothing
+// else, on purpose.
+var sameSources = cmp.Comparer(func(a, b config.Secret) bool { return a.IsZero() == b.IsZero() && a.Source() == b.Source() })
+
+func TestDefaults(t *testing.T) {
+	c := parse(t, "version: 1\nrecipients: [age1x]\ntargets: {a: {url: file:///x}}\n")
+	if c.SigningKey != "/etc/emsafe/signing_key" || c.AllowedSigners != "/etc/emsafe/allowed_signers" || c.Host == "" || c.State == "" || c.Compression != "default" {
+		t.Errorf("%+v", c)
+	}
+	none := func(string) (string, bool) { return "", false }
+	if got := config.DefaultPaths(0, environment); got.Config != "/etc/emsafe/emsafe.yaml" || got.State != "/var/lib/emsafe" {
+		t.Errorf("root: %+v", got)
+	}
+	if got := config.DefaultPaths(1000, environment); got.Config != "/home/operator/.config/emsafe/emsafe.yaml" || got.State != "/home/operator/.local/state/emsafe" {
+		t.Errorf("user: %+v", got)
+	}
+	xdg := func(name string) (string, bool) {
+		v, ok := map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "relative", "XDG_STATE_HOME": "/s"}[name]
+		return v, ok
+	}
+	if got := config.DefaultPaths(1000, xdg); got.SigningKey != "/h/.config/emsafe/signing_key" || got.State != "/s/emsafe" {
+		t.Errorf("xdg: %+v", got)
+	}
+	if got := config.DefaultPaths(123456, none); !strings.HasPrefix(got.State, "/") {
+		t.Errorf("without a home: %+v", got)
+	}
+}
+
+func TestUnits(t *testing.T) {
+	for _, c := range []struct{ hold, growth, want string }{
+		{"10ms", "1MiB", "10ms 1048576"},
+		{"1.5s", "1.5MiB", "1.5s 1572864"},
+		{"0.5m", "1 GB", "30s 1000000000"},
+		{"1s500ms", "2TiB", "1.5s 2199023255552"},
+		{"9ms", "1MiB", ""}, {"61s", "1MiB", ""}, {"-1s", "1MiB", ""}, {"1", "1MiB", ""}, {"1y", "1MiB", ""}, {"99999999999999999999h", "1MiB", ""}, {"1us", "1MiB", ""},
+		{"1s", "1MB", ""}, {"1s", "5", ""}, {"1s", "5G", ""}, {"1s", "-5GiB", ""}, {"1s", "8EiB", ""}, {"1s", "99999999999TiB", ""}, {"1s", "100Mbit", ""}, {"1s", "1e3MiB", ""},
+	} {
+		got := ""
+		text := fmt.Sprintf("version: 1\nrecipients: [age1x]\ntargets: {a: {url: file:///x}}\ndatabases: {a: {path: /a, max_hold: %s, max_wal_growth: %s}}\n", c.hold, c.growth)
+		if cfg, _ := config.Parse("f", []byte(text), environment); cfg != nil {
+			got = fmt.Sprint(cfg.Databases["a"].MaxHold, cfg.Databases["a"].MaxWALGrowth)
+		}
+		if got != c.want {
+			t.Errorf("%s %s: %q, want %q", c.hold, c.growth, got, c.want)
+		}
+	}
+}
+
+func TestShow(t *testing.T) {
+	c := parse(t, read(t, "testdata/full.yaml"))
+	golden(t, "testdata/full.show", c.Show())
+	golden(t, "testdata/render.yaml", config.Render(*c))
+	if strings.Contains(string(c.Show()), "AKIAEXAMPLE") {
+		t.Error("a secret is shown")
+	}
+	if data, err := json.Marshal(c.Settings()); err != nil || strings.Contains(string(data), "AKIAEXAMPLE") {
+		t.Error(string(data), err)
+	}
+}
+
+func TestTargetFromFlags(t *testing.T) {
+	for _, c := range []struct {
+		target config.Target
+		want   string
+	}{
+		{config.Target{URL: "file:///srv"}, ""},
+		{config.Target{URL: "s3://bucket/x", Provider: "r2", Endpoint: "https://x"}, ""},
+		{config.Target{URL: "/srv"}, "url is a path without a scheme (did you mean file:///srv?)"},
+		{config.Target{URL: "file:///srv", Region: "eu"}, "region is for s3:// targets, and this one is a folder (take it out)"},
+		{config.Target{URL: "s3://bucket", Provider: "r2"}, "r2 needs an endpoint, which holds your account (add: endpoint: https://ACCOUNT.r2.cloudflarestorage.com)"},
+		{config.Target{URL: "s3://bucket", Endpoint: "x"}, "endpoint needs https:// or http:// and a host, not \"x\" (did you mean https://x?)"},
+	} {
+		got := ""
+		if err := c.target.Check(); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%+v: %q, want %q", c.target, got, c.want)
+		}
+	}
+}
+
+// TestRenderRoundTrip: whatever a configuration holds, the written file says
+// the same, dollar signs, quotes, colons and all.
+func TestRenderRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.StringMatching(`[a-zA-Z0-9 $"'#:{}\[\],&*!|>%@\\é🙂.-]{1,12}`)
+		path := rapid.Custom(func(t *rapid.T) string { return "/" + strings.TrimLeft(word.Draw(t, "path"), ".") + "x" })
+		c := config.Config{
+			File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: rapid.StringMatching(`[a-z0-9][a-z0-9.]{0,5}`).Draw(t, "host"), State: path.Draw(t, "state") + "/state",
+			SigningKey: path.Draw(t, "key"), AllowedSigners: path.Draw(t, "signers"), Compression: rapid.SampledFrom([]string{"fastest", "default", "best"}).Draw(t, "level"),
+			Recipients: []string{"age1" + word.Draw(t, "recipient"), "ssh-rsa " + word.Draw(t, "ssh")},
+			Targets: map[string]config.Target{"null": {URL: "file:///b"}, "123": {
+				URL: "s3://bucket/p", UploadLimit: rapid.Int64Range(64<<10, 1<<50).Draw(t, "limit"),
+				AccessKeyID: config.FileSecret(path.Draw(t, "file")), SecretAccessKey: config.CommandSecret(path.Draw(t, "program"), word.Draw(t, "argument")),
+			}},
+			Databases: map[string]config.Database{"a": {
+				Path: path.Draw(t, "database"), Targets: []string{"null", "123"}, AllowBlock: rapid.Bool().Draw(t, "block"),
+				MaxHold:     time.Duration(rapid.Int64Range(10, 60000).Draw(t, "hold")) * time.Millisecond,
+				MaxSnapshot: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "snapshot")) * time.Millisecond, MaxWALGrowth: rapid.Int64Range(1<<20, 1<<50).Draw(t, "growth"),
+			}},
+		}
+		text := config.Render(c)
+		got, problems := config.Parse(c.File, text, environment)
+		if problems != nil {
+			t.Fatalf("%v\n%s", problems, text)
+		}
+		if diff := cmp.Diff(c, *got, sameSources, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
+			t.Fatalf("%s\n%s", diff, text)
+		}
+	})
+}
