@@ -77,7 +77,7 @@ func (p *program) site(c *cli.Context) (*site, error) {
 			style := c.Bool("path-style")
 			t.PathStyle = &style
 		}
-		s.targets = []storage.Target{{Name: "target", Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, p, t) }}}
+		s.targets = []storage.Target{{Name: "target", Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t) }}}
 		return s, nil
 	}
 	return s, s.configured(target)
@@ -91,7 +91,7 @@ func (s *site) configured(only string) error {
 			continue
 		}
 		t := s.cfg.Targets[name]
-		s.targets = append(s.targets, storage.Target{Name: name, Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, s.p, t) }})
+		s.targets = append(s.targets, storage.Target{Name: name, Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t) }})
 	}
 	if len(s.targets) == 0 {
 		return fault.New(fault.NotFound, "the configuration has no target %q", only).WithRemedy("It has: %s. A url works too.", strings.Join(names, ", "))

@@ -19,14 +19,14 @@ import (
 )
 
 // openBucket opens what a target's url says.
-func openBucket(ctx context.Context, p *program, t config.Target) (storage.Bucket, error) {
+func openBucket(ctx context.Context, t config.Target) (storage.Bucket, error) {
 	if err := t.Check(); err != nil {
 		return nil, usage("target %s: %w", t.URL, err)
 	}
 	if folder, ok := t.Folder(); ok {
 		return dir.Open(folder)
 	}
-	return openS3(ctx, p, t)
+	return openS3(ctx, t)
 }
 
 // makeFolder makes the folder of a file:// target, which only init does: later

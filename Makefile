@@ -1,0 +1,69 @@
+# make demo | make test | make bench | make soak | make build | make docs
+
+GO ?= go
+GOBIN := $(shell $(GO) env GOPATH)/bin
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.stamped=$(VERSION)
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '$(LDFLAGS)'
+
+# What the tests run beside emsafe, by command and Debian package. gcc is for
+# the race detector alone: emsafe itself is built without cgo.
+TOOLS := restic:restic age:age zstd:zstd sqlite3:sqlite3 ssh-keygen:openssh-client python3:python3 gcc:gcc \
+         man:man-db groff:groff-base
+VERSITYGW := v1.8.0
+STATICCHECK := v0.8.2
+
+.PHONY: build demo test bench soak docs deps tools clean
+
+build:
+	@mkdir -p bin
+	$(BUILD) -o bin/emsafe ./cmd/emsafe
+
+# DB=/path/to/app.db shows the same on your own database, which is only read.
+demo:
+	@mkdir -p bin
+	@$(BUILD) -o bin/emsafe ./cmd/emsafe
+	@./bin/emsafe demo --dir demo $(if $(DB),--db "$(DB)")
+
+test: deps tools
+	$(GO) vet ./...
+	$(GOBIN)/staticcheck ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+
+# The same checks for longer, bounded in time; the seed is printed.
+soak: deps tools
+	CGO_ENABLED=1 EMSAFE_SOAK=1 $(GO) test -race -timeout 120m -count=1 -v -run 'Kill|Oracle|Damage|Live|Signal' ./...
+
+bench: deps tools
+	@mkdir -p bin
+	@$(BUILD) -o bin/emsafe ./cmd/emsafe
+	@$(GO) run ./cmd/bench -emsafe bin/emsafe $(BENCH)
+
+# The documents that are made from the program itself.
+docs: build
+	./bin/emsafe reference cli > docs/cli.md
+	./bin/emsafe reference man > docs/emsafe.1
+	./bin/emsafe reference errors > docs/errors.md
+	./bin/emsafe reference configuration > docs/configuration.md
+
+# Debian's packages, installed only where a command is missing.
+deps:
+	@missing=""; \
+	for t in $(TOOLS); do command -v $${t%%:*} >/dev/null 2>&1 || missing="$$missing $${t##*:}"; done; \
+	[ -e /usr/include/stdlib.h ] || missing="$$missing libc6-dev"; \
+	if [ -n "$$missing" ]; then \
+	  as=""; [ "$$(id -u)" = 0 ] || as=sudo; \
+	  echo "installing:$$missing"; \
+	  $$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+	  { echo "the tests need these packages:$$missing" >&2; exit 1; }; \
+	fi
+
+# Go tools at pinned versions, skipped when they are there at that version.
+tools:
+	@$(GO) version -m $(GOBIN)/versitygw 2>/dev/null | grep -q 'mod.*versitygw.*$(VERSITYGW)' || \
+	  GOFLAGS= $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
+	@$(GO) version -m $(GOBIN)/staticcheck 2>/dev/null | grep -q 'mod.*honnef.co/go/tools.*$(STATICCHECK)' || \
+	  GOFLAGS= $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
+
+clean:
+	rm -rf bin demo .cache
