@@ -1,0 +1,163 @@
+package s3
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+)
+
+// reply is the server's error code and HTTP status, as far as err has them.
+func reply(err error) (code string, status int) {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		code = api.ErrorCode()
+	}
+	var resp *smithyhttp.ResponseError
+	if errors.As(err, &resp) {
+		status = resp.HTTPStatusCode()
+	}
+	return code, status
+}
+
+// said is the part of err that tells an operator something: the server's
+// code, status and words, or the network's error, without the SDK's layers.
+func said(err error) string {
+	code, status := reply(err)
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &api):
+		words := code
+		if m := strings.TrimSpace(api.ErrorMessage()); m != "" && m != code {
+			words = strings.TrimPrefix(words+": "+m, ": ")
+		}
+		if status != 0 {
+			words += fmt.Sprintf(" (HTTP %d)", status)
+		}
+		return words
+	case status != 0:
+		return fmt.Sprintf("HTTP %d: %v", status, innermost(err))
+	}
+	return innermost(err).Error()
+}
+
+// innermost skips the layers of the SDK and of net/http, which repeat the
+// address and request ids, down to the error that says what happened.
+func innermost(err error) error {
+	for _, stop := range []error{errStalled, errCutOff} {
+		if errors.Is(err, stop) {
+			return lastNaming(err, stop)
+		}
+	}
+	var missing noCredentials
+	if errors.As(err, &missing) {
+		return missing
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op
+	}
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
+
+// lastNaming is the last error before stop itself in err's chain.
+func lastNaming(err, stop error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil || next == stop {
+			return err
+		}
+		err = next
+	}
+}
+
+// explain gives what a request ended in its row of the error table, and names
+// operation, object, endpoint and bucket. A context's end stays what it is.
+func (b *Bucket) explain(ctx context.Context, op, key string, err error) error {
+	what := op
+	if key != "" {
+		what += " " + key
+	}
+	if ctx.Err() != nil && !errors.Is(err, storage.ErrUnsettled) {
+		return fmt.Errorf("%s: %s: %w", b.address, what, ctx.Err())
+	}
+	if fault.Find(err) != nil {
+		return err
+	}
+	code, status := reply(err)
+	kind := b.kind(code, status, err)
+	words := said(err)
+	var tried *exhausted
+	if errors.As(err, &tried) {
+		words += fmt.Sprintf(", after %d attempts", tried.attempts)
+	}
+	f := fault.New(kind, "%s: %s: %s", b.address, what, words)
+	f.Err = err
+	return b.advise(f, code, status, words)
+}
+
+func (b *Bucket) kind(code string, status int, err error) *fault.Kind {
+	var missing noCredentials
+	if errors.As(err, &missing) {
+		return fault.Credentials
+	}
+	switch code {
+	case "NoSuchBucket":
+		return fault.NoBucket
+	case "RequestTimeTooSkewed", "RequestExpired":
+		return fault.ClockSkew
+	case "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "StorageFull", "ServiceQuotaExceeded",
+		"EntityTooLargeForQuota", "InsufficientCapacity", "NoSpaceLeft":
+		return fault.NoSpace
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "InvalidToken", "TokenRefreshRequired",
+		"AllAccessDisabled", "AccountProblem", "InvalidSecurity", "NotSignedUp", "Forbidden", "Unauthorized":
+		return fault.Credentials
+	}
+	switch status {
+	case http.StatusInsufficientStorage:
+		return fault.NoSpace
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fault.Credentials
+	}
+	return fault.Storage
+}
+
+// advise replaces the table's general remedy where the reply tells more.
+func (b *Bucket) advise(f *fault.Error, code string, status int, words string) *fault.Error {
+	lower := strings.ToLower(words)
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(f.Err, &unknown):
+		return f.WithRemedy("The server's certificate is by an authority that this host does not know: set ca_file to its certificate.")
+	case code == "AuthorizationHeaderMalformed" || code == "PermanentRedirect" || status == http.StatusMovedPermanently:
+		return f.WithRemedy("The bucket is in another region than %q: set region.", b.cfg.Region)
+	case unsupported(code, status) && (strings.Contains(lower, "none-match") || strings.Contains(lower, "conditional")):
+		return f.WithRemedy("The provider does not know If-None-Match, without which two writers could overwrite each other: " +
+			"use one that supports conditional writes, or a newer version of it.")
+	case unsupported(code, status) && strings.Contains(lower, "checksum"):
+		return f.WithRemedy("The provider refuses SHA-256 checksums: set its provider preset, or checksums: false.")
+	case status == http.StatusNotImplemented:
+		return f.WithRemedy("The provider does not implement this request. emsafe needs If-None-Match on PutObject and " +
+			"CompleteMultipartUpload; if it refuses checksums, set its provider preset or checksums: false.")
+	}
+	return f
+}
+
+func unsupported(code string, status int) bool {
+	return status == http.StatusNotImplemented || status == http.StatusBadRequest || code == "NotImplemented"
+}
