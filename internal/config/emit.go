@@ -140,7 +140,7 @@ func (s *source) written(hide bool) string {
 	case s.kind == "literal" && hide:
 		return quotable(hidden)
 	case s.kind == "literal":
-		return quotable(s.value)
+		return quotable(s.value())
 	}
 	return "{" + s.kind + ": " + quotable(s.name) + "}"
 }

@@ -140,7 +140,7 @@ var keys = []key{
 		field: func(a at) any { return &a.target.CAFile }},
 	{path: "targets.*.storage_class", kind: kindText, s3: true, form: storageClassOK, computed: "the bucket's", example: "STANDARD_IA",
 		what:  "The storage class of payloads.",
-		why:   "Colder classes cost less to keep and more to read. Classes that must be thawed first (GLACIER, DEEP_ARCHIVE) make a restore wait for hours, and drills fail on them.",
+		why:   "Colder classes cost less to keep and more to read. Classes that must be thawed first (GLACIER, DEEP_ARCHIVE) make a restore wait for hours.",
 		field: func(a at) any { return &a.target.StorageClass }},
 	{path: "targets.*.sse", kind: kindChoice, s3: true, choices: []string{"AES256", "aws:kms"}, computed: "the bucket's", example: "aws:kms",
 		what:  "Encryption by the server, on top of emsafe's own.",

@@ -26,16 +26,16 @@ const (
 // value, and is called when it is needed: a target whose secret is missing
 // fails alone. The zero Secret says that none was configured.
 type Secret struct {
-	// A pointer, so that printing a struct that holds a Secret in an
-	// unexported field, where no method is called, shows an address.
 	from *source
 }
 
 type source struct {
-	kind  string // env, file, credential, command or literal
-	name  string // of the variable, file or credential
-	argv  []string
-	value string // literal
+	kind string // env, file, credential, command or literal
+	name string // of the variable, file or credential
+	argv []string
+	// A function, because fmt calls no method on an unexported field and,
+	// given a verb that does not fit, prints what a pointer leads to.
+	value func() string
 	env   func(string) (string, bool)
 }
 
@@ -54,7 +54,9 @@ func CommandSecret(argv ...string) Secret { return Secret{&source{kind: "command
 
 // LiteralSecret is the value itself. In a file only access_key_id, which is a
 // name rather than a secret, may be written so.
-func LiteralSecret(value string) Secret { return Secret{&source{kind: "literal", value: value}} }
+func LiteralSecret(value string) Secret {
+	return Secret{&source{kind: "literal", value: func() string { return value }}}
+}
 
 // IsZero reports whether no secret was configured.
 func (s Secret) IsZero() bool { return s.from == nil }
@@ -111,7 +113,7 @@ func (s *source) fetch(ctx context.Context, run func(context.Context, []string) 
 	}
 	switch s.kind {
 	case "literal":
-		return []byte(s.value), nil
+		return []byte(s.value()), nil
 	case "env":
 		if v, ok := env(s.name); ok {
 			return []byte(v), nil

@@ -166,9 +166,6 @@ func (p *parse) locate(s spot, pattern *regexp.Regexp) spot {
 	return s
 }
 
-// probes bounds how often firstBad reads the document again.
-const probes = 300
-
 // firstBad is the line after the longest run of lines that can be read.
 func (p *parse) firstBad() int {
 	whole := func(n int) bool {
@@ -180,15 +177,26 @@ func (p *parse) firstBad() int {
 			}
 		}
 	}
+	total := 1
+	for _, line := range p.lines.list {
+		total += len(line) + 1
+	}
+	// How often the document is read again is bounded by its size, so that a
+	// large one costs seconds at most.
+	probes := max(20, min(300, sizeLimit*8/total))
 	low, high := 0, len(p.lines.list) // the first `low` lines can be read, all cannot
 	for high-low > probes/2 {
-		if mid := (low + high) / 2; whole(mid) {
-			low = mid
+		mid := (low + high) / 2
+		good := mid
+		for good < min(mid+8, high) && !whole(good) {
+			good++ // a cut inside brackets that span lines looks bad and is not
+		}
+		if good < min(mid+8, high) {
+			low = good
 		} else {
 			high = mid
 		}
 	}
-	// A cut inside brackets or quotes that span lines looks bad and is not.
 	for n := min(len(p.lines.list)-1, high+probes/2); n > low; n-- {
 		if whole(n) {
 			return n + 1
