@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"emsafe/internal/command"
 	"emsafe/internal/config"
 	"emsafe/storage"
 	"emsafe/storage/s3"
@@ -31,5 +32,5 @@ func openS3(ctx context.Context, t config.Target) (storage.Bucket, error) {
 }
 
 func runForSecret(ctx context.Context, argv []string) ([]byte, error) {
-	return nil, usage("commands come with internal/command")
+	return command.Run(ctx, argv, command.Options{})
 }
