@@ -106,7 +106,7 @@ func (e noCredentials) Unwrap() error { return e.error }
 func (m marked) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	c, err := m.CredentialsProvider.Retrieve(ctx)
 	if err != nil {
-		return c, noCredentials{fmt.Errorf("no usable credentials: %w", err)}
+		return c, noCredentials{fmt.Errorf("no usable credentials in the configuration or in the standard AWS chain: %w", err)}
 	}
 	return c, nil
 }

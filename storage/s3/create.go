@@ -97,7 +97,7 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage
 		out.note(err, p.sent())
 		return b.unheard(ctx, up, err)
 	})
-	if _, status := reply(out.err); status == 0 && !out.lost && transient(out.err) {
+	if _, status := reply(out.err); out.err != nil && status == 0 && !out.lost && transient(out.err) {
 		out.err = b.diagnose(ctx, key, out.err)
 	}
 	return b.settle(ctx, "PutObject", up, out)

@@ -30,8 +30,22 @@ func reply(err error) (code string, status int) {
 }
 
 // said is the part of err that tells an operator something: the server's
-// code, status and words, or the network's error, without the SDK's layers.
+// code, status and words, or the network's error, without the SDK's layers;
+// and how often it was tried.
 func said(err error) string {
+	words := saidOnce(err)
+	var tried *exhausted
+	if errors.As(err, &tried) && tried.attempts > 1 {
+		words += fmt.Sprintf(", after %d attempts", tried.attempts)
+	}
+	var short *shortfall
+	if errors.As(err, &short) {
+		words += fmt.Sprintf(", %d bytes before the end", short.left)
+	}
+	return words
+}
+
+func saidOnce(err error) string {
 	code, status := reply(err)
 	var api smithy.APIError
 	switch {
@@ -100,22 +114,18 @@ func (b *Bucket) explain(ctx context.Context, op, key string, err error) error {
 		return err
 	}
 	code, status := reply(err)
-	kind := b.kind(code, status, err)
-	words := said(err)
-	var tried *exhausted
-	if errors.As(err, &tried) {
-		words += fmt.Sprintf(", after %d attempts", tried.attempts)
+	kind, words := kindOf(code, status), said(err)
+	var missing noCredentials
+	if errors.As(err, &missing) {
+		kind = fault.Credentials
 	}
 	f := fault.New(kind, "%s: %s: %s", b.address, what, words)
 	f.Err = err
 	return b.advise(f, code, status, words)
 }
 
-func (b *Bucket) kind(code string, status int, err error) *fault.Kind {
-	var missing noCredentials
-	if errors.As(err, &missing) {
-		return fault.Credentials
-	}
+// kindOf is the row for a reply; what says nothing clear is fault.Storage.
+func kindOf(code string, status int) *fault.Kind {
 	switch code {
 	case "NoSuchBucket":
 		return fault.NoBucket

@@ -172,7 +172,7 @@ func (s *stream) resume(cause error) {
 		cause = io.ErrUnexpectedEOF
 	}
 	fail := func(err error) {
-		s.err = s.b.explain(s.ctx, "GetObject", s.key, fmt.Errorf("%w, %d bytes before the end", err, s.left))
+		s.err = s.b.explain(s.ctx, "GetObject", s.key, &shortfall{err, s.left})
 	}
 	if s.tries--; s.tries <= 0 || s.ctx.Err() != nil || s.at == s.size {
 		fail(cause)
@@ -188,9 +188,17 @@ func (s *stream) resume(cause error) {
 		// It never had the bytes: they were asked for beyond its end.
 		fail(io.ErrUnexpectedEOF)
 	case err != nil:
-		s.err = s.b.missing(s.ctx, s.key, err)
+		s.err = s.b.missing(s.ctx, s.key, &shortfall{err, s.left})
 	}
 }
+
+// shortfall says how much of a stream did not come.
+type shortfall struct {
+	error
+	left int64
+}
+
+func (e *shortfall) Unwrap() error { return e.error }
 
 func (s *stream) Close() error {
 	if s.body == nil {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"emsafe/internal/fault"
 )
 
 const (
@@ -72,8 +74,9 @@ func transient(err error) bool {
 	case "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException",
 		"RequestLimitExceeded", "TooManyRequests", "BandwidthLimitExceeded", "ConditionalRequestConflict", "OperationAborted":
 		return true
-	case "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "StorageFull":
-		return false
+	}
+	if kindOf(code, 0) != fault.Storage {
+		return false // also where an error travels in a 200, which the SDK makes a 500
 	}
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,

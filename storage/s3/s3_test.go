@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"emsafe/internal/fault"
 	"emsafe/storage"
 	"emsafe/storage/storagetest"
@@ -54,7 +56,7 @@ func refused(t *testing.T, err error, kind *fault.Kind, words ...string) {
 			t.Errorf("%q lacks %q", err, w)
 		}
 	}
-	if strings.Contains(fmt.Sprintf("%+v", err), "secret") {
+	if strings.Contains(fmt.Sprintf("%+v", err), "-secret") {
 		t.Errorf("%q tells the secret", err)
 	}
 }
@@ -67,4 +69,17 @@ func TestConformance(t *testing.T) {
 		cfg.Prefix = fmt.Sprintf("prefix/%d", n.Add(1))
 		return opened(t, cfg)
 	})
+	noUploads(t, opened(t, cfg))
+}
+
+// noUploads fails the test if the bucket holds parts of unfinished uploads.
+func noUploads(t *testing.T, b *Bucket) {
+	t.Helper()
+	out, err := b.client.ListMultipartUploads(context.Background(), &s3.ListMultipartUploadsInput{Bucket: b.bucket()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range out.Uploads {
+		t.Errorf("parts of %s were left", *u.Key)
+	}
 }

@@ -72,7 +72,7 @@ func (b *Bucket) unsettled(ctx context.Context, op, key string, err error) error
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %s %s: %w: %w", b.address, op, key, storage.ErrUnsettled, ctx.Err())
 	}
-	f := fault.New(fault.Storage, "%s: %s %s: the reply was lost and it could not be found out whether the object is stored: %s",
+	f := fault.New(fault.Storage, "%s: %s %s: %s; whether the object is stored could not be found out",
 		b.address, op, key, said(err))
 	f.Err = errors.Join(storage.ErrUnsettled, err)
 	return f
