@@ -41,7 +41,7 @@ type Config struct {
 	AllowedSigners  string // file, absolute
 	Recipients      []string
 	RecipientsFiles []string // absolute
-	Compression     string   // fastest, default, better or best
+	Compression     string   // default, better or best
 	Targets         map[string]Target
 	Databases       map[string]Database
 

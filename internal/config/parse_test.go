@@ -159,7 +159,7 @@ func TestRenderRoundTrip(t *testing.T) {
 		path := rapid.Custom(func(t *rapid.T) string { return "/" + strings.TrimLeft(word.Draw(t, "path"), ".") + "x" })
 		c := config.Config{
 			File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: rapid.StringMatching(`[a-z0-9][a-z0-9.]{0,5}`).Draw(t, "host"), State: path.Draw(t, "state") + "/state",
-			SigningKey: path.Draw(t, "key"), AllowedSigners: path.Draw(t, "signers"), Compression: rapid.SampledFrom([]string{"fastest", "default", "best"}).Draw(t, "level"),
+			SigningKey: path.Draw(t, "key"), AllowedSigners: path.Draw(t, "signers"), Compression: rapid.SampledFrom([]string{"better", "default", "best"}).Draw(t, "level"),
 			Recipients: []string{"age1" + word.Draw(t, "recipient"), "ssh-rsa " + word.Draw(t, "ssh")},
 			Targets: map[string]config.Target{"null": {URL: "file:///b"}, "123": {
 				URL: "s3://bucket/p", UploadLimit: rapid.Int64Range(64<<10, 1<<50).Draw(t, "limit"),

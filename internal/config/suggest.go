@@ -103,7 +103,7 @@ func under(parent string) string {
 func choiceMeant(word string, choices []string) string {
 	brands := map[string]string{
 		"cloudflare": "r2", "backblaze": "b2", "amazon": "aws", "s3": "aws",
-		"kms": "aws:kms", "aes": "AES256", "fast": "fastest", "max": "best", "none": "fastest", "normal": "default",
+		"kms": "aws:kms", "aes": "AES256", "fast": "default", "fastest": "default", "max": "best", "none": "default", "normal": "default",
 	}
 	if c, ok := brands[strings.ToLower(word)]; ok {
 		for _, known := range choices {

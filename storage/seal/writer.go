@@ -17,13 +17,15 @@ import (
 type Options struct {
 	Recipients Recipients
 	PageSize   int    // bytes; the pages that Content.Digest is over
-	Level      string // fastest, default (also ""), better, best
+	Level      string // default (also ""), better, best
 }
 
-// levels are the names of compression levels in the configuration.
+// levels are the names of compression levels in the configuration. The library's
+// fastest is the default: with databases it gives a few per cent of size for a
+// third of the work, on a host whose processors belong to the application.
 var levels = map[string]zstd.EncoderLevel{
-	"": zstd.SpeedDefault, "fastest": zstd.SpeedFastest, "default": zstd.SpeedDefault,
-	"better": zstd.SpeedBetterCompression, "best": zstd.SpeedBestCompression,
+	"": zstd.SpeedFastest, "default": zstd.SpeedFastest, "better": zstd.SpeedDefault,
+	"best": zstd.SpeedBetterCompression,
 }
 
 // Writer seals what is written to it. It is not for concurrent use.

@@ -54,7 +54,7 @@ func cold(ctx context.Context, path string, image Image, opt Options, begin Begi
 	if err != nil {
 		return image, err
 	}
-	started := time.Now()
+	started, buf := time.Now(), make([]byte, chunkSize)
 	for i := range src.chunks() {
 		if err := ctx.Err(); err != nil {
 			return image, err
@@ -62,7 +62,7 @@ func cold(ctx context.Context, path string, image Image, opt Options, begin Begi
 		if err := opt.within(path, time.Since(started), 0); err != nil {
 			return image, err
 		}
-		if err := coldChunk(src, w, frames, i, out); err != nil {
+		if err := coldChunk(src, w, frames, i, buf, out); err != nil {
 			return image, err
 		}
 	}
@@ -89,13 +89,15 @@ func overlay(w *wal, src *source, image *Image) (map[int64]int64, error) {
 	return frames, nil
 }
 
-func coldChunk(src *source, w *wal, frames map[int64]int64, i int64, out io.Writer) error {
+func coldChunk(src *source, w *wal, frames map[int64]int64, i int64, buf []byte, out io.Writer) error {
 	size := int64(src.image.PageSize)
 	whole := min(chunkSize, src.image.Pages*size-i*chunkSize)
-	buf := make([]byte, whole)
-	if _, err := src.chunk(i, buf[:whole]); err != nil {
+	buf = buf[:whole]
+	got, err := src.chunk(i, buf)
+	if err != nil {
 		return err
 	}
+	clear(buf[len(got):]) // pages that only the WAL holds
 	for at := int64(0); at < whole; at += size {
 		where, ok := frames[i*chunkSize/size+at/size+1]
 		if !ok {
@@ -106,7 +108,7 @@ func coldChunk(src *source, w *wal, frames map[int64]int64, i int64, out io.Writ
 		}
 	}
 	src.blank(i, buf)
-	_, err := out.Write(buf)
+	_, err = out.Write(buf)
 	return err
 }
 

@@ -198,7 +198,7 @@ func (r *rollbackReader) deliver(ctx context.Context, begin Begin) error {
 		return err
 	}
 	size := int64(r.image.PageSize)
-	buf := make([]byte, 0, chunkSize)
+	buf, out := make([]byte, 0, chunkSize), make([]byte, chunkSize)
 	for i := range r.src.chunks() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -210,8 +210,8 @@ func (r *rollbackReader) deliver(ctx context.Context, begin Begin) error {
 				return err
 			}
 		}
-		out := make([]byte, whole)
-		copy(out, data)
+		out = out[:whole]
+		clear(out[copy(out, data):]) // pages that came after the copy
 		for at := int64(0); at < whole; at += size {
 			if page, ok := r.ahead.changed[i*chunkSize/size+at/size]; ok {
 				copy(out[at:at+size], page)
