@@ -30,7 +30,7 @@ func (p *program) configCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			p.print.emit(cfg)
+			p.print.emit(map[string]any{"config": file, "settings": cfg.Settings()})
 			if !p.print.json {
 				_, err = p.stdout.Write(cfg.Show())
 			}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -259,87 +258,6 @@ func (p *program) initTargets(c *cli.Context, s *setup, ask *asker) error {
 	return nil
 }
 
-func (p *program) initRecovery(c *cli.Context, s *setup, ask *asker) error {
-	s.cfg.Recipients = c.StringSlice("recovery-recipient")
-	for _, f := range c.StringSlice("recipients-file") {
-		abs, err := filepath.Abs(f)
-		if err != nil {
-			return err
-		}
-		s.cfg.RecipientsFiles = append(s.cfg.RecipientsFiles, abs)
-	}
-	s.identityOut = c.String("recovery-key-out")
-	haveOwn := len(s.cfg.Recipients)+len(s.cfg.RecipientsFiles) > 0
-	switch {
-	case s.identityOut != "":
-		if err := s.offHost(); err != nil {
-			return err
-		}
-	case haveOwn:
-	case !ask.can():
-		return fault.New(fault.Usage, "who can open the backups? Neither --recovery-recipient nor --recovery-key-out was given").
-			WithRemedy("--recovery-recipient age1… for a key made elsewhere (`emsafe key new` on your laptop), or --recovery-key-out FILE to make one here and move it away.")
-	}
-	if s.identityOut != "" || !haveOwn {
-		var err error
-		if s.identity, s.recipient, err = seal.NewIdentity(c.Bool("post-quantum")); err != nil {
-			return err
-		}
-		s.cfg.Recipients = append(s.cfg.Recipients, s.recipient)
-	}
-	if _, err := recipientsOf(&s.cfg); err != nil {
-		return err
-	}
-	if s.identity != "" && s.identityOut == "" {
-		return p.showIdentity(s, ask)
-	}
-	return nil
-}
-
-// offHost refuses to write the recovery key where a thief of this host's
-// configuration or state would find it.
-func (s *setup) offHost() error {
-	out, err := filepath.Abs(s.identityOut)
-	if err != nil {
-		return err
-	}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(out)); err == nil {
-		out = filepath.Join(dir, filepath.Base(out))
-	}
-	for _, dir := range []string{filepath.Dir(s.file), s.cfg.State} {
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
-			dir = real
-		}
-		if rel, err := filepath.Rel(dir, out); err == nil && !strings.HasPrefix(rel, "..") {
-			return fault.New(fault.Usage, "the recovery key must not lie in %s: whoever takes this host would have key and backups together", dir).
-				WithRemedy("Choose a place outside, best on removable media: --recovery-key-out /media/usb/recovery.key")
-		}
-	}
-	if exists(out) {
-		return fault.New(fault.BadKey, "%s exists: a key is never overwritten", out).WithRemedy("Choose another name.")
-	}
-	s.identityOut = out
-	return nil
-}
-
-// showIdentity shows the key once and has it pasted back: a key that was not
-// kept is found out now and not in the incident.
-func (p *program) showIdentity(s *setup, ask *asker) error {
-	fmt.Fprintf(p.stderr, "\nThis is the recovery key. It opens every backup, it is shown once, and it is not kept here.\nStore it in two places off this host (password manager, paper):\n\n%s\n",
-		recoveryFile(s.identity, s.recipient, p.now().UTC().Format("2006-01-02")))
-	for range 3 {
-		pasted, err := ask.secret("Paste the AGE-SECRET-KEY line back from where you stored it")
-		if err != nil {
-			return err
-		}
-		if strings.TrimSpace(pasted) == s.identity {
-			return nil
-		}
-		fmt.Fprintln(p.stderr, "That is not the key.")
-	}
-	return fault.New(fault.BadKey, "the recovery key was not confirmed").WithSafe("Nothing was written.")
-}
-
 // initProve makes the targets' round trips before anything is written, so that
 // a failure leaves nothing behind.
 func (p *program) initProve(ctx context.Context, s *setup) (map[string]storage.Probed, error) {
@@ -442,34 +360,4 @@ func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
 	p.print.line("configuration: %s", s.file)
 	slices.Sort(names)
 	p.print.note("next: emsafe backup; then prove it: emsafe restore %s --to /tmp/%s.db --identity KEY", names[0], names[0])
-}
-
-// asker asks on a terminal, and nowhere else.
-type asker struct {
-	p  *program
-	in *bufio.Reader
-}
-
-func (a *asker) can() bool { return a.p.interactive() && !a.p.print.json }
-
-func (a *asker) line(question, fallback string) (string, error) {
-	if fallback != "" {
-		question += " [" + fallback + "]"
-	}
-	fmt.Fprintf(a.p.stderr, "%s: ", question)
-	answer, err := a.in.ReadString('\n')
-	if err != nil && !(err == io.EOF && answer != "") {
-		return "", fault.New(fault.Interrupted, "no answer").WithSafe("Nothing was written.")
-	}
-	if answer = strings.TrimSpace(answer); answer == "" {
-		answer = fallback
-	}
-	return answer, nil
-}
-
-func (a *asker) secret(question string) (string, error) { return a.line(question, "") }
-
-func (a *asker) yes(question string) (bool, error) {
-	answer, err := a.line(question+" [Y/n]", "")
-	return answer == "" || strings.HasPrefix(strings.ToLower(answer), "y"), err
 }

@@ -46,13 +46,9 @@ func makeFolder(t config.Target) error {
 func (s *site) recipients() (seal.Recipients, error) { return recipientsOf(s.cfg) }
 
 func recipientsOf(cfg *config.Config) (seal.Recipients, error) {
-	lines := slices.Clone(cfg.Recipients)
-	for _, file := range cfg.RecipientsFiles {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return seal.Recipients{}, fault.New(fault.BadKey, "recipients file: %w", err)
-		}
-		lines = append(lines, strings.Split(string(data), "\n")...)
+	lines, err := cfg.AllRecipients()
+	if err != nil {
+		return seal.Recipients{}, err
 	}
 	r, err := seal.ParseRecipients(lines...)
 	if err != nil {
