@@ -97,14 +97,20 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage
 		out.note(err, p.sent())
 		return b.unheard(ctx, up, err)
 	})
-	if _, status := reply(out.err); out.err != nil && status == 0 && !out.lost && transient(out.err) {
+	if out.err != nil && !out.lost && wordless(out.err) {
 		out.err = b.diagnose(ctx, key, out.err)
 	}
 	return b.settle(ctx, "PutObject", up, out)
 }
 
-// diagnose finds the refusal behind err, connections that were cut while the
-// body was under way: it asks for the same permission with a request that has
+// wordless: a refusal whose words, or all of which, were lost when the server
+// cut the connection under the body.
+func wordless(err error) bool {
+	code, status := reply(err)
+	return code == "" && (status == 0 && transient(err) || status/100 == 4 && status != http.StatusPreconditionFailed)
+}
+
+// diagnose finds the words of the refusal behind a wordless err: it asks for the same permission with a request that has
 // no body.
 func (b *Bucket) diagnose(ctx context.Context, key string, err error) error {
 	if ctx.Err() != nil {
@@ -116,7 +122,7 @@ func (b *Bucket) diagnose(ctx context.Context, key string, err error) error {
 		_ = m.abort(ctx)
 		return err
 	}
-	if _, status := reply(perr); status/100 == 4 || status == http.StatusInsufficientStorage {
+	if code, status := reply(perr); code != "" && (status/100 == 4 || status == http.StatusInsufficientStorage) {
 		return perr
 	}
 	return err

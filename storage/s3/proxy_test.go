@@ -298,6 +298,12 @@ func TestIgnoredRange(t *testing.T) {
 	b, _ := faked(t, says(200, strings.Repeat("x", 100)))
 	_, err := b.Open(t.Context(), "key", 10, 20)
 	refused(t, err, fault.Storage, "bytes=10-29")
+	b, _ = faked(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Range", "bytes 0-19/100")
+		says(206, strings.Repeat("x", 20))(w, nil)
+	})
+	_, err = b.Open(t.Context(), "key", 10, 20)
+	refused(t, err, fault.Storage, "bytes 0-19/100")
 }
 
 // Servers that stop in the middle of anything: the stall is noticed and named.

@@ -129,6 +129,21 @@ func TestRefusedPart(t *testing.T) {
 	}
 }
 
+// A server that refuses a body by cutting the connection, so that its own
+// words are lost: they are asked for by a request without a body.
+func TestRefusedByReset(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			drop(w) // the client still waits to be told to send the body
+			return
+		}
+		says(403, errorXML("AccessDenied", "no"))(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	b := opened(t, Config{Bucket: "backups", Endpoint: srv.URL, AccessKeyID: "key", SecretAccessKey: "the-secret"})
+	refused(t, create(t, b, 7<<20), fault.Credentials, "AccessDenied")
+}
+
 // An abort that fails is told, for somebody pays for the parts.
 func TestFailedAbort(t *testing.T) {
 	b, _ := faked(t, func(w http.ResponseWriter, r *http.Request) {
@@ -149,7 +164,7 @@ func TestUploadLimit(t *testing.T) {
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, err
 		})
 		const rate, size = 100_000, 1_000_000
-		tr := newTransport(inner, time.Second, rate)
+		tr := newTransport(inner, 50*time.Millisecond, rate)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://127.0.0.1/", strings.NewReader(strings.Repeat("x", size)))
 		if err != nil {
 			t.Fatal(err)

@@ -74,7 +74,7 @@ func createOnce(t *testing.T, b storage.Bucket) {
 // racers: of sixteen writers of one key exactly one succeeds, the others are
 // told so, and the winner's bytes are what is stored.
 func racers(t *testing.T, b storage.Bucket) {
-	for round, size := range []int{10, 6 * mib} {
+	for round, size := range []int{10, 6 * mib, 9 * mib} {
 		key := fmt.Sprintf("race/%d", round)
 		var wg sync.WaitGroup
 		errs := make([]error, 16)
