@@ -3,9 +3,11 @@
 // kept by a folder (storage/dir) and by S3 (storage/s3), and held to by one
 // conformance suite (storage/storagetest).
 //
-// Keys are slash-separated paths of [A-Za-z0-9._-] segments, without empty,
-// "." or ".." segments, at most 512 bytes. They are created once and never
-// overwritten: two writers of one key cannot both succeed.
+// Keys are slash-separated paths of [A-Za-z0-9._-] segments of at most 255
+// bytes, without empty, "." or ".." segments, at most 512 bytes in all. They
+// are created once and never overwritten: two writers of one key cannot both
+// succeed. Whether "a" can be kept beside "a/b", and whether a deleted key is
+// free again in a bucket with versions, depends on the bucket: use neither.
 package storage
 
 import (
@@ -78,6 +80,9 @@ func CheckKey(key string) error {
 	for seg := range strings.SplitSeq(key, "/") {
 		if seg == "" || seg == "." || seg == ".." {
 			return bad("empty, . or .. segment")
+		}
+		if len(seg) > 255 {
+			return bad("segment of more than 255 bytes")
 		}
 		for _, c := range []byte(seg) {
 			switch {

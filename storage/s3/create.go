@@ -110,8 +110,8 @@ func wordless(err error) bool {
 	return code == "" && (status == 0 && transient(err) || status/100 == 4 && status != http.StatusPreconditionFailed)
 }
 
-// diagnose finds the words of the refusal behind a wordless err: it asks for the same permission with a request that has
-// no body.
+// diagnose finds the words of the refusal behind a wordless err: it asks for
+// the same permission with a request that has no body.
 func (b *Bucket) diagnose(ctx context.Context, key string, err error) error {
 	if ctx.Err() != nil {
 		return err
