@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"emsafe/internal/durable"
@@ -74,7 +73,7 @@ func Database(ctx context.Context, job Job) (Outcome, error) {
 	if err != nil {
 		return out, err
 	}
-	unlock, err := durable.Lock(filepath.Join(job.State, job.Database+".lock"), "database "+job.Database)
+	unlock, err := durable.Lock(LockFile(job.State, job.Database), "database "+job.Database)
 	if err != nil {
 		return out, err
 	}
@@ -117,18 +116,29 @@ func settle(ctx context.Context, job Job, sp *spool, item *spooled, waiting []*s
 			failed = append(failed, err)
 		}
 	}
+	waits := fmt.Sprintf("The sealed backup waits in %s; the next `emsafe backup %s` ships it.", sp.dir, job.Database)
 	switch {
-	case ctx.Err() != nil:
-		return fault.New(fault.Interrupted, "interrupted while shipping %s", item.ID).
-			WithSafe("The sealed backup waits in %s; the next `emsafe backup %s` ships it.", sp.dir, job.Database)
-	case len(failed) == len(out.Targets) && len(failed) > 0:
-		return errors.Join(failed...)
+	case len(failed) > 0 && ctx.Err() != nil:
+		return fault.New(fault.Interrupted, "interrupted while shipping %s", item.ID).WithSafe("%s", waits)
+	case len(failed) > 0 && len(failed) == len(out.Targets):
+		return unshipped(errors.Join(failed...), item.ID).WithSafe("%s", waits)
 	case len(failed) > 0:
 		return fault.New(fault.Partial, "%d of %d targets have backup %s: %w", len(out.Targets)-len(failed), len(out.Targets), item.ID, errors.Join(failed...))
 	case len(alarms) > 0:
 		return errors.Join(alarms...)
 	}
 	return nil
+}
+
+// unshipped is a failure of all targets: the first one's kind and remedy.
+func unshipped(err error, id string) *fault.Error {
+	kind, remedy := fault.Storage, ""
+	if f := fault.Find(err); f != nil {
+		kind, remedy = f.Kind, f.Remedy
+	}
+	e := fault.New(kind, "no target has backup %s: %w", id, err)
+	e.Remedy = remedy
+	return e
 }
 
 func (j Job) targetNames() []string {

@@ -17,6 +17,9 @@ type memory struct {
 // MemoryFile is where a database's memory lies in the state folder.
 func MemoryFile(state, database string) string { return filepath.Join(state, database+".json") }
 
+// LockFile is what runs on one database exclude each other by.
+func LockFile(state, database string) string { return filepath.Join(state, database+".lock") }
+
 // remember loads the memory, and begins a lineage where there is none or where
 // this is not the machine that it belongs to.
 func remember(job Job) (*memory, error) {

@@ -57,6 +57,13 @@ func (p *program) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if (req.InPlace || c.Bool("undo")) && !c.Bool("dry-run") {
+		unlock, err := s.lock(req.Database)
+		if err != nil {
+			return err
+		}
+		defer unlock() //nolint:errcheck // the process ends with it
+	}
 	if c.Bool("undo") {
 		return p.undo(c, req.Destination)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"emsafe/backup"
 	"emsafe/internal/config"
+	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 	"emsafe/restore"
 	"emsafe/storage"
@@ -234,6 +235,14 @@ func (s *site) remembered(database string) map[string]catalog.Head {
 		s.p.print.warn("this host's memory of %s is not used: %v", database, err)
 	}
 	return m.Heads
+}
+
+// lock keeps backups of a database away while its file is switched.
+func (s *site) lock(database string) (unlock func() error, err error) {
+	if s.cfg == nil || database == "" || !exists(s.cfg.State) {
+		return func() error { return nil }, nil
+	}
+	return durable.Lock(backup.LockFile(s.cfg.State, database), "database "+database)
 }
 
 // vanished is an error if a target's newest backup is below what this host
