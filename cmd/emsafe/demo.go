@@ -312,4 +312,3 @@ func (w *demoWriterProcess) stop() {
 		w.process.Wait() //nolint:errcheck // it ends with its input
 	}
 }
-

@@ -83,7 +83,7 @@ func (s *site) job(name string, takeOver bool) (backup.Job, error) {
 	d := s.cfg.Databases[name]
 	return backup.Job{
 		Database: name, Path: d.Path,
-		Snapshot: sqlite.Options{MaxHold: d.MaxHold, AllowBlock: d.AllowBlock, MaxSnapshot: d.MaxSnapshot, MaxWALGrowth: d.MaxWALGrowth},
+		Snapshot:   sqlite.Options{MaxHold: d.MaxHold, AllowBlock: d.AllowBlock, MaxSnapshot: d.MaxSnapshot, MaxWALGrowth: d.MaxWALGrowth},
 		Recipients: to, Level: s.cfg.Compression, Key: key, Signers: s.signers,
 		Host: s.cfg.Host, Machine: machine(), Versions: versions(), State: s.cfg.State,
 		Targets: s.targetsOf(name), TakeOver: takeOver,
@@ -100,4 +100,3 @@ func machine() string {
 	sum := sha256.Sum256(append([]byte("emsafe "), bytes.TrimSpace(id)...))
 	return hex.EncodeToString(sum[:8])
 }
-
