@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 
 	"filippo.io/age"
@@ -32,7 +33,8 @@ func Extract(ctx context.Context, fetch Fetch, ids Identities, s Sealed, c Conte
 	// bucket, or holds its memory, behind the caller's back.
 	defer func() { cancel(); parts.wait() }()
 
-	plain, err := age.Decrypt(parts, ids.list...)
+	// age sorts the slice that it is given: callers may share theirs.
+	plain, err := age.Decrypt(parts, slices.Clone(ids.list)...)
 	if err != nil {
 		return parts.blame(identityError(err))
 	}
