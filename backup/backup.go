@@ -8,6 +8,7 @@ package backup
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -205,10 +206,14 @@ func sealInto(ctx context.Context, job Job, sp *spool, feed *feed, out *Outcome)
 	}
 	out.ID, out.Content, out.Sealed, out.At, out.Held, out.Method = id, content, sealed.Size, image.At, image.Held, image.Method
 	item := newSpooled(id, job, image, sealed, content)
+	description, err := json.Marshal(item)
+	if err != nil {
+		return nil, err
+	}
 	// The targets get the end of the stream now and its description with it;
 	// the spool is made durable while they finish.
 	feed.finish(item)
-	if err := sp.keep(item, file); err != nil {
+	if err := sp.keep(id, description, file); err != nil {
 		return nil, spoolError(err, sp.dir)
 	}
 	return item, nil
