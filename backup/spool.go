@@ -127,27 +127,24 @@ func (s *spool) create(id string) (*os.File, error) {
 	return os.OpenFile(s.file(id, ".age"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// keep makes a sealed backup durable, and closes its file.
-func (s *spool) keep(item *spooled, file *os.File) error {
+// keep makes a sealed backup durable, and closes its file. It gets the
+// description in its written form: the shippers change the item meanwhile.
+func (s *spool) keep(id string, description []byte, file *os.File) error {
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	return s.save(item)
-}
-
-func (s *spool) save(item *spooled) error {
-	data, err := json.Marshal(item)
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(s.file(item.ID, ".json"), data, 0o600)
+	return durable.WriteFile(s.file(id, ".json"), description, 0o600)
 }
 
 // settle removes an item that all targets have, and otherwise notes which do.
 func (s *spool) settle(item *spooled, targets []string) error {
 	for _, t := range targets {
 		if !slices.Contains(item.Done, t) {
-			return s.save(item)
+			data, err := json.Marshal(item)
+			if err != nil {
+				return err
+			}
+			return durable.WriteFile(s.file(item.ID, ".json"), data, 0o600)
 		}
 	}
 	return s.remove(item.ID)
