@@ -20,7 +20,7 @@ import (
 
 // below is what any package may import: how errors are told, and how a file
 // is made to last.
-var below = []string{"internal/fault", "internal/durable"}
+var below = []string{"internal/fault", "internal/durable", "internal/suggest"}
 
 // floors is "may import", besides below and the standard library. A package
 // imports lower floors only, and siblings leave one another alone: backup and
@@ -28,6 +28,7 @@ var below = []string{"internal/fault", "internal/durable"}
 var floors = map[string][]string{
 	"internal/fault":   {},
 	"internal/durable": {"internal/fault"},
+	"internal/suggest": {},
 
 	// 0: nouns, and what only formats or reads.
 	"storage":          {},

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"emsafe/internal/fault"
+	"emsafe/internal/suggest"
 )
 
 // hoist puts every flag where the library looks for it: behind the command
@@ -85,7 +86,7 @@ func (h *hoister) flag(arg string, following []string) (int, error) {
 	if f == nil {
 		where := strings.Join(append([]string{"emsafe"}, h.path...), " ")
 		err := fault.New(fault.Usage, "%s has no flag %s", where, arg).WithRemedy("`%s --help` lists its flags.", where)
-		if near := nearest(name, known); near != "" {
+		if near := suggest.Nearest(name, known); near != "" {
 			return 0, err.WithRemedy("Did you mean --%s?", near)
 		}
 		return 0, err
@@ -124,36 +125,4 @@ func lookup(flags []cli.Flag, name string) cli.Flag {
 		}
 	}
 	return nil
-}
-
-// nearest returns the candidate within a third of edits of word, or "".
-func nearest(word string, candidates []string) string {
-	best, limit := "", max(1, len(word)/3)
-	for _, c := range candidates {
-		if d := distance(word, c); len(c) > 1 && d <= limit {
-			best, limit = c, d-1
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -145,19 +145,13 @@ func proves(ctx context.Context, ids seal.Identities, to seal.Recipients) error 
 	fetch := func(_ context.Context, off, n int64) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(sealed.Bytes()[off : off+n])), nil
 	}
-	err = seal.Extract(ctx, fetch, ids, s, content, discard{})
+	err = seal.Extract(ctx, fetch, ids, s, content, seal.Discard)
 	if errors.Is(err, seal.ErrWrongIdentity) {
 		return fault.New(fault.WrongKey, "the identity (%s) does not open what is sealed to %s", strings.Join(ids.Names(), ", "), strings.Join(to.Names(), ", ")).
 			WithRemedy("Find the identity of one of those recipients, or put this key's recipient into the configuration.")
 	}
 	return err
 }
-
-type discard struct{}
-
-func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
-
-var _ io.WriterAt = discard{}
 
 // readSigningKey reads the host's signing key; it must be private.
 func readSigningKey(file string) (*seal.SigningKey, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"emsafe/internal/fault"
+	"emsafe/internal/suggest"
 )
 
 func main() {
@@ -111,7 +112,7 @@ func unknownCommand(commands []*cli.Command, name string) error {
 			names = append(names, c.Names()...)
 		}
 	}
-	if near := nearest(name, names); near != "" {
+	if near := suggest.Nearest(name, names); near != "" {
 		return usage("there is no command %q; did you mean %q?", name, near)
 	}
 	return fault.New(fault.Usage, "there is no command %q", name).WithRemedy("`emsafe help` lists the commands.")

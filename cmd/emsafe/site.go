@@ -15,6 +15,7 @@ import (
 	"emsafe/internal/config"
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
+	"emsafe/internal/suggest"
 	"emsafe/restore"
 	"emsafe/storage"
 	"emsafe/storage/catalog"
@@ -155,7 +156,7 @@ func (s *site) databases(ctx context.Context, given []string) ([]string, error) 
 	for _, name := range given {
 		if !slices.Contains(known, name) && !s.has(ctx, name) {
 			err := fault.New(fault.NotFound, "there is no database %q", name).WithRemedy("There are: %s.", strings.Join(known, ", "))
-			if near := nearest(name, known); near != "" {
+			if near := suggest.Nearest(name, known); near != "" {
 				return nil, err.WithRemedy("Did you mean %q?", near)
 			}
 			return nil, err
@@ -275,7 +276,7 @@ type located struct {
 }
 
 func (l *located) open(ctx context.Context, ids seal.Identities) error {
-	return restore.Open(ctx, l.chain, l.entry, ids, discard{})
+	return restore.Open(ctx, l.chain, l.entry, ids, seal.Discard)
 }
 
 // find looks for a backup in all databases and targets, or in one database.

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"emsafe/internal/suggest"
 )
 
 // The forms of single values. Each says what is wrong, to be read after the
@@ -177,7 +179,7 @@ func (p *parse) unique(seen map[string]string, value, where, key, why string) {
 func (p *parse) noTarget(name, path string) {
 	known := slices.Sorted(maps.Keys(p.config.Targets))
 	hint := "the targets are: " + strings.Join(known, ", ")
-	if near := nearest(name, known); near != "" {
+	if near := suggest.Nearest(name, known); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	} else if len(known) == 0 {
 		hint = "no target is defined"

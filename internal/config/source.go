@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"emsafe/internal/suggest"
 )
 
 // preset fills in the default of a key that the file does not have.
@@ -115,7 +117,7 @@ func (p *parse) source(k *key, n *yaml.Node, path string) (*source, bool) {
 		default:
 			p.maskAll(value)
 			hint := expected(k)
-			if near := nearest(name.Value, []string{"env", "file", "credential", "command"}); near != "" {
+			if near := suggest.Nearest(name.Value, []string{"env", "file", "credential", "command"}); near != "" {
 				hint = fmt.Sprintf("did you mean %q?", near)
 			}
 			p.add(placeOf(name), at1, fmt.Sprintf("a secret cannot come from %s", quoted(name.Value)), hint)

@@ -4,49 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"emsafe/internal/suggest"
 )
-
-// nearest is the candidate that a misspelled word was meant to be, or "".
-func nearest(word string, candidates []string) string {
-	best, least := "", max(1, len(word)/3)+1
-	for _, c := range candidates {
-		if d := distance(fold(word), fold(c)); d < least {
-			best, least = c, d
-		}
-	}
-	return best
-}
-
-// fold makes maxHold, max-hold and max_hold the same.
-func fold(s string) string {
-	if len(s) > 64 {
-		s = s[:64] // nobody meant that; and distance takes the square of it
-	}
-	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
-}
-
-// distance counts insertions, deletions, replacements and swaps of neighbours.
-func distance(a, b string) int {
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(row[j-1]+1, last[j]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
-}
 
 // other are words that people bring along from elsewhere.
 var other = map[string]string{
@@ -66,8 +26,8 @@ func unknown(name, parent string) (hint, meant string) {
 	for _, k := range children(parent) {
 		siblings = append(siblings, k.name())
 	}
-	near := nearest(name, siblings)
-	if near != "" && distance(fold(near), fold(name)) <= 1 {
+	near := suggest.Nearest(name, siblings)
+	if near != "" && suggest.Distance(suggest.Fold(near), suggest.Fold(name)) <= 1 {
 		return fmt.Sprintf("did you mean %q?", near), near
 	}
 	var places []string
@@ -112,5 +72,5 @@ func choiceMeant(word string, choices []string) string {
 			}
 		}
 	}
-	return nearest(word, choices)
+	return suggest.Nearest(word, choices)
 }
