@@ -2,8 +2,10 @@ package backup
 
 import (
 	"path/filepath"
+	"slices"
 	"sync"
 
+	"emsafe/internal/durable"
 	"emsafe/storage/catalog"
 )
 
@@ -24,6 +26,7 @@ func LockFile(state, database string) string { return filepath.Join(state, datab
 // this is not the machine that it belongs to.
 func remember(job Job) (*memory, error) {
 	m := &memory{file: MemoryFile(job.State, job.Database)}
+	durable.Sweep(m.file)
 	var err error
 	if m.kept, err = catalog.LoadMemory(m.file); err != nil {
 		return nil, err
@@ -84,4 +87,11 @@ func (m *memory) done(item *spooled, target string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	item.Done = append(item.Done, target)
+}
+
+// isDone reports whether a target has an item.
+func (m *memory) isDone(item *spooled, target string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(item.Done, target)
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 	"emsafe/storage"
 	"emsafe/storage/catalog"
@@ -73,6 +74,7 @@ func newStaged(destination string) (*staged, error) {
 
 // sweep removes what killed runs left beside the destination.
 func sweep(destination string) {
+	durable.Sweep(intentFile(destination))
 	left, _ := filepath.Glob(globQuote(stagePattern(destination)) + "*.part")
 	for _, path := range left {
 		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)

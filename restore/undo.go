@@ -138,17 +138,20 @@ func existing(destination string) []string {
 // dropStale removes set-aside folders of runs that were killed before their
 // switch: what they hold is still the file at the destination.
 func dropStale(destination string) {
-	now, err := os.Lstat(destination)
-	if err != nil {
-		return
-	}
+	now, _ := os.Lstat(destination) // nothing there is no file's name
 	found, _ := filepath.Glob(globQuote(destination+beforeInfix) + "*")
 	for _, folder := range found {
 		old, err := os.Lstat(filepath.Join(folder, filepath.Base(destination)))
 		// A folder without a main file held only sidecars that a restore
 		// found alone: that is kept.
-		if err == nil && os.SameFile(now, old) {
+		if err == nil && os.SameFile(now, old) || onlyNote(folder) {
 			os.RemoveAll(folder)
 		}
 	}
+}
+
+// onlyNote tells a folder that was made a moment before its run was killed.
+func onlyNote(folder string) bool {
+	entries, err := os.ReadDir(folder)
+	return err == nil && (len(entries) == 0 || len(entries) == 1 && entries[0].Name() == noteName)
 }

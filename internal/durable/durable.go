@@ -8,13 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // WriteFile replaces file with data, whole or not at all, and durably: temp
 // file, fsync, rename, fsync of the folder.
 func WriteFile(file string, data []byte, mode fs.FileMode) error {
 	dir := filepath.Dir(file)
-	f, err := os.CreateTemp(dir, ".tmp-"+filepath.Base(file)+"-")
+	f, err := os.CreateTemp(dir, tempName(file))
 	if err != nil {
 		return err
 	}
@@ -31,6 +32,22 @@ func WriteFile(file string, data []byte, mode fs.FileMode) error {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return nil
+}
+
+func tempName(file string) string { return ".tmp-" + filepath.Base(file) + "-" }
+
+// Sweep removes what killed runs of WriteFile left beside file. The caller
+// makes sure that none runs.
+func Sweep(file string) {
+	entries, err := os.ReadDir(filepath.Dir(file))
+	if err != nil {
+		return // what cannot be read cannot be in the way
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempName(file)) {
+			os.Remove(filepath.Join(filepath.Dir(file), e.Name()))
+		}
+	}
 }
 
 // CreateFile is WriteFile for a file that must not exist yet: a key, a
