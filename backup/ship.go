@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -58,8 +57,9 @@ func (s *shipper) run(ctx context.Context, target storage.Target, waiting []*spo
 	if err := s.open(ctx, bucket); err != nil {
 		return err
 	}
+	s.recall(ctx, waiting)
 	for _, item := range waiting {
-		if slices.Contains(item.Done, s.target) {
+		if s.memory.isDone(item, s.target) {
 			continue
 		}
 		if err := s.shipFile(ctx, item); err != nil {
@@ -68,6 +68,27 @@ func (s *shipper) run(ctx context.Context, target storage.Target, waiting []*spo
 		s.out.Caught++
 	}
 	return s.shipFeed(ctx, feed)
+}
+
+// recall notes what a run that was killed committed here and could not note
+// any more: it would be committed twice.
+func (s *shipper) recall(ctx context.Context, waiting []*spooled) {
+	if len(waiting) == 0 {
+		return
+	}
+	// They were committed one after the other, and perhaps one that is not in
+	// the spool after them.
+	for n, left := s.head.Sequence, len(waiting)+1; n > 0 && left > 0; n, left = n-1, left-1 {
+		entry, err := s.chain.Read(ctx, n)
+		if err != nil {
+			continue // twice is better than not at all
+		}
+		for _, item := range waiting {
+			if item.ID == entry.ID && !s.memory.isDone(item, s.target) {
+				s.memory.done(item, s.target)
+			}
+		}
+	}
 }
 
 // open prepares the chain: repository, head, lineage.
