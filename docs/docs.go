@@ -1,0 +1,3 @@
+// Package docs holds the documents. Runbooks and exercises will be embedded
+// from here.
+package docs
