@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,11 @@ import (
 	"emsafe/storage/catalog"
 )
 
+// spoolAndTargets are the folders that a backup writes to.
+var spoolAndTargets = []string{
+	"state", "state/spool/app", "one/~tmp", "two/~tmp", "one/databases/app/manifests", "two/databases/app/manifests",
+}
+
 // TestKillBackup kills backups of a database that is written all the time.
 // Every manifest that is there restores, and the next run succeeds and leaves
 // nothing behind.
@@ -28,9 +34,9 @@ func TestKillBackup(t *testing.T) {
 			t.Parallel()
 			h, _ := newService(t, mode)
 			rng := random(t, uint64(stream))
-			moments := h.measure(rng, func() {}, "backup")
-			seen := &chains{host: h, ids: map[string]bool{}, last: map[string]uint64{}}
-			seen.look(t, true)
+			moments := h.measure(rng, spoolAndTargets, func() {}, "backup")
+			seen := &chains{host: h, ids: map[string][]string{}, last: map[string]uint64{}}
+			seen.look(t)
 			stages := map[string]int{}
 			for killed := 0; killed < rounds(100) && !t.Failed(); {
 				p, _ := h.cut(syscall.SIGKILL, moments.next(), "backup")
@@ -41,12 +47,11 @@ func TestKillBackup(t *testing.T) {
 				default:
 					t.Errorf("after a kill: exit %d\n%s", code, p.err.String())
 				}
-				stages[h.stage(p)+fmt.Sprintf(", committed in %d", seen.look(t, true))]++
+				stages[h.stage(p)+fmt.Sprintf(", committed in %d", seen.look(t))]++
 				if rng.IntN(5) == 0 {
 					continue // killed again before it could clean up
 				}
 				h.must("backup")
-				seen.look(t, rng.IntN(4) == 0)
 				h.clean(t)
 			}
 			h.must("verify", "--read-data", "--identity", h.path("key"))
@@ -101,42 +106,44 @@ func (h *host) unlocked(t *testing.T) {
 // chains follows what is committed in the targets.
 type chains struct {
 	*host
-	ids  map[string]bool
+	ids  map[string][]string // the targets that have it
 	last map[string]uint64
 }
 
-// look holds every manifest that is new to account, restores it if asked to,
-// and returns in how many targets there are new ones.
-func (c *chains) look(t *testing.T, restoreThem bool) (targets int) {
+// look holds every manifest that is new to account, restores every backup that
+// is new, and returns in how many targets there are new ones.
+func (c *chains) look(t *testing.T) (targets int) {
 	t.Helper()
-	for _, target := range []string{"one", "two"} {
-		var doc struct {
-			Backups []struct {
-				Sequence uint64
-				Manifest catalog.Manifest
-			}
+	var doc struct {
+		Backups []struct {
+			Target   string
+			Sequence uint64
+			Manifest catalog.Manifest
 		}
-		out := c.must("list", "--json", "--last", "6", "--target", target)
-		if err := json.Unmarshal([]byte(out), &doc); err != nil {
-			t.Fatalf("list: %v\n%s", err, out)
+	}
+	out := c.must("list", "--json", "--last", "8")
+	if err := json.Unmarshal([]byte(out), &doc); err != nil {
+		t.Fatalf("list: %v\n%s", err, out)
+	}
+	before := maps.Clone(c.last)
+	for _, b := range doc.Backups {
+		last, id := c.last[b.Target], b.Manifest.ID
+		if b.Sequence <= last {
+			continue
 		}
-		before := c.last[target]
-		for _, b := range doc.Backups {
-			if b.Sequence <= before {
-				continue
-			}
-			if b.Sequence != c.last[target]+1 && c.last[target] > 0 {
-				t.Errorf("target %s: manifest %d follows %d", target, b.Sequence, c.last[target])
-			}
-			if c.last[target] = b.Sequence; c.ids[target+b.Manifest.ID] {
-				t.Errorf("target %s: backup %s is there twice", target, b.Manifest.ID)
-			}
-			c.ids[target+b.Manifest.ID] = true
-			if restoreThem {
-				c.restores(t, target, b.Manifest.ID)
-			}
+		if b.Sequence != last+1 && last > 0 {
+			t.Errorf("target %s: manifest %d follows %d", b.Target, b.Sequence, last)
 		}
-		if c.last[target] > before {
+		if slices.Contains(c.ids[id], b.Target) {
+			t.Errorf("target %s: backup %s is there twice", b.Target, id)
+		}
+		c.last[b.Target] = b.Sequence
+		if c.ids[id] = append(c.ids[id], b.Target); len(c.ids[id]) == 1 {
+			c.restores(t, b.Target, id) // the other target's is read at the end
+		}
+	}
+	for target, n := range c.last {
+		if n > before[target] {
 			targets++
 		}
 	}
@@ -165,7 +172,7 @@ func TestKillRestore(t *testing.T) {
 			o := newOverwriting(t, old)
 			rng := random(t, uint64(10+stream))
 			args := []string{"restore", "app", "--in-place", "--yes", "--identity", o.path("key")}
-			moments := o.measure(rng, o.prepare, args...)
+			moments := o.measure(rng, []string{"srv"}, o.prepare, args...)
 			stages := map[string]int{}
 			for killed := 0; killed < rounds(67) && !t.Failed(); {
 				o.prepare()
@@ -179,13 +186,13 @@ func TestKillRestore(t *testing.T) {
 				}
 				state, stage := o.state(t), o.stage()
 				stages[stage+", "+state]++
-				o.does(args...)
+				o.must(args...)
 				if after := o.state(t); after != "new" {
 					t.Errorf("%s: the run after the kill left %s", stage, after)
 				}
 				o.clean(t, stage)
-				o.does("restore", "app", "--undo", "--yes")
-				if undone := o.state(t); undone != state && state != "half-switched" {
+				o.must("restore", "app", "--undo", "--yes")
+				if undone := o.state(t); undone != state && (state != "half-switched" || undone != "new") {
 					t.Errorf("%s: undone was not %s: %s", stage, state, undone)
 				}
 			}
@@ -227,7 +234,7 @@ func newOverwriting(t *testing.T, old string) *overwriting {
 	}
 	o.old = h.content(o.template)
 	o.prepare()
-	h.does("restore", "app", "--in-place", "--yes", "--identity", h.path("key"))
+	h.must("restore", "app", "--in-place", "--yes", "--identity", h.path("key"))
 	if o.novel = h.content(o.db); o.novel == o.old || !strings.HasSuffix(o.novel, "ok\n") {
 		t.Fatalf("old: %s\nnew: %s", o.old, o.novel)
 	}
@@ -246,24 +253,23 @@ func (o *overwriting) prepare() {
 	o.copySet(o.template, o.db)
 }
 
-// state is what the stock shell finds at the destination: "old" or "new".
+// state is what the stock shell finds at the destination: "old" or "new". A
+// database that cannot be brought into one file takes more than one step to
+// switch: it is "half-switched" when the intent is written that the next run
+// carries out.
 func (o *overwriting) state(t *testing.T) string {
 	t.Helper()
-	switch got := o.content(o.db); {
+	got := o.content(o.db)
+	switch main, err := os.ReadFile(o.db); {
+	case restore.Pending(o.db) && (got == o.novel || err == nil && slices.Equal(main, o.oldMain)):
+		return "half-switched"
 	case got == o.old:
 		return "old"
 	case got == o.novel:
 		return "new"
-	default:
-		// A damaged database takes more than one step to switch. It was no
-		// database before, and the intent says that it goes on.
-		main, err := os.ReadFile(o.db)
-		if err == nil && slices.Equal(main, o.oldMain) && restore.Pending(o.db) {
-			return "half-switched"
-		}
-		t.Errorf("neither old nor new: %s\nin %v", got, o.names("srv"))
-		return "neither"
 	}
+	t.Errorf("neither old nor new: %s\nin %v", got, o.names("srv"))
+	return "neither"
 }
 
 func (o *overwriting) stage() string {
@@ -312,14 +318,14 @@ func TestSignalBackup(t *testing.T) {
 	t.Parallel()
 	h, _ := newService(t, "wal")
 	rng := random(t, 20)
-	moments := h.measure(rng, func() {}, "backup")
-	seen := &chains{host: h, ids: map[string]bool{}, last: map[string]uint64{}}
-	seen.look(t, false)
+	moments := h.measure(rng, spoolAndTargets, func() {}, "backup")
+	seen := &chains{host: h, ids: map[string][]string{}, last: map[string]uint64{}}
+	seen.look(t)
 	codes := map[int]int{}
 	for range rounds(40) {
 		p, sent := h.cut(syscall.SIGINT, moments.next(), "backup")
 		codes[interrupted(t, p, sent)]++
-		seen.look(t, true)
+		seen.look(t)
 		h.must("verify")
 		h.unlocked(t)
 	}
@@ -334,7 +340,7 @@ func TestSignalRestore(t *testing.T) {
 	o := newOverwriting(t, "wal")
 	rng := random(t, 21)
 	args := []string{"restore", "app", "--in-place", "--yes", "--identity", o.path("key")}
-	moments := o.measure(rng, o.prepare, args...)
+	moments := o.measure(rng, []string{"srv"}, o.prepare, args...)
 	codes := map[int]int{}
 	for range rounds(30) {
 		o.prepare()

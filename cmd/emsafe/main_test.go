@@ -80,56 +80,111 @@ func (p *process) end() (code int) {
 	return p.ProcessState.ExitCode()
 }
 
-// does runs a command, which must succeed, as a process of its own: what this
-// process has open for a moment must not be in its way.
-func (h *host) does(args ...string) {
-	h.t.Helper()
-	if p := h.start(args...); p.end() != 0 {
-		h.t.Fatalf("emsafe %s: %v\n%s", strings.Join(args, " "), p.ProcessState, p.err.String())
-	}
+// moment is when a process gets a signal: some time after its start, or, if
+// change is not 0, when that many changes of the watched folders were seen.
+type moment struct {
+	after  time.Duration
+	change int
+	watch  []string
 }
 
-// cut starts emsafe and sends it a signal after a while. It reports whether
+// wait returns true at the moment, and false if done came first.
+func (m moment) wait(done <-chan struct{}) bool {
+	if m.change == 0 {
+		select {
+		case <-time.After(m.after):
+			return true
+		case <-done:
+			return false
+		}
+	}
+	return m.changes(done, m.change) == m.change
+}
+
+// changes watches the folders until done, or until enough changes were seen.
+func (m moment) changes(done <-chan struct{}, enough int) (seen int) {
+	for last := m.look(); seen < enough; {
+		select {
+		case <-done:
+			return seen
+		default:
+		}
+		if now := m.look(); now != last {
+			last = now
+			seen++
+		}
+	}
+	return seen
+}
+
+func (m moment) look() string {
+	var all []string
+	for _, dir := range m.watch {
+		if d, err := os.Open(dir); err == nil {
+			names, _ := d.Readdirnames(-1)
+			all = append(append(all, dir), names...)
+			d.Close()
+		}
+	}
+	return strings.Join(all, "/")
+}
+
+// cut starts emsafe and sends it a signal at the moment. It reports whether
 // the process was still there to get it.
-func (h *host) cut(sig syscall.Signal, after time.Duration, args ...string) (p *process, sent bool) {
+func (h *host) cut(sig syscall.Signal, at moment, args ...string) (p *process, sent bool) {
 	h.t.Helper()
 	p = h.start(args...)
-	timer := time.AfterFunc(after, func() { p.Process.Signal(sig) }) //nolint:errcheck // too late is no error
-	p.end()
-	return p, !timer.Stop()
+	done := make(chan struct{})
+	go func() { p.end(); close(done) }()
+	if sent = at.wait(done); sent {
+		p.Process.Signal(sig) //nolint:errcheck // too late is no error
+	}
+	<-done
+	return p, sent
 }
 
-// moments spreads signals over the run time of a command.
+// moments spreads signals over a command: over its run time, and over the
+// steps that its folders show.
 type moments struct {
 	rng         *rand.Rand
 	start, over time.Duration
+	changes     int
+	watch       []string
 }
 
 // measure runs the command undisturbed a few times, after a command that does
 // nothing: what both need is not worth killing.
-func (h *host) measure(rng *rand.Rand, prepare func(), args ...string) moments {
+func (h *host) measure(rng *rand.Rand, watch []string, prepare func(), args ...string) moments {
 	h.t.Helper()
-	m := moments{rng: rng, start: time.Hour}
+	m := moments{rng: rng, start: time.Hour, changes: 1 << 30}
+	for _, dir := range watch {
+		m.watch = append(m.watch, h.path(dir))
+	}
 	for range 3 {
 		began := time.Now()
 		h.start("version").end()
 		m.start = min(m.start, time.Since(began)*8/10)
 		prepare()
 		began = time.Now()
-		h.does(args...)
+		p, done := h.start(args...), make(chan struct{})
+		go func() { p.end(); close(done) }()
+		m.changes = min(m.changes, moment{watch: m.watch}.changes(done, 1<<30))
+		if code := p.ProcessState.ExitCode(); code != 0 {
+			h.t.Fatalf("emsafe %s: exit %d\n%s", strings.Join(args, " "), code, p.err.String())
+		}
 		m.over = max(m.over, time.Since(began))
+	}
+	if m.changes == 0 {
+		h.t.Fatalf("nothing was seen to change in %v", watch)
 	}
 	return m
 }
 
-// next is a moment anywhere in the run, or, as often, in its last third, where
-// what was prepared takes its place.
-func (m moments) next() time.Duration {
-	from := m.start
-	if m.rng.IntN(2) == 0 {
-		from = max(from, m.over*2/3)
+func (m moments) next() moment {
+	if m.rng.IntN(3) == 0 {
+		return moment{after: m.start + time.Duration(m.rng.Int64N(int64(max(m.over-m.start, time.Millisecond))))}
 	}
-	return from + time.Duration(m.rng.Int64N(int64(max(m.over-from, time.Millisecond))))
+	return moment{change: 1 + m.rng.IntN(m.changes), watch: m.watch}
 }
 
 // application is what uses a database: argument one is the file, two the

@@ -2,14 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"emsafe/internal/fault"
 	"emsafe/storage/storagetest"
@@ -22,13 +20,13 @@ type host struct {
 	conf string
 }
 
-// command runs emsafe in this process.
+// command runs emsafe, as a process of its own: the library for command lines
+// keeps its state in variables, which tests that run in parallel would share.
 func (h *host) command(args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()
-	var out, errOut bytes.Buffer
-	p := &program{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, env: os.LookupEnv, now: time.Now}
-	code = p.run(context.Background(), append([]string{"emsafe", "--config", h.conf}, args...))
-	return out.String(), errOut.String(), code
+	p := h.start(args...)
+	code = p.end()
+	return p.out.String(), p.err.String(), code
 }
 
 func (h *host) must(args ...string) string {
