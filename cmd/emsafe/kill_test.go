@@ -33,6 +33,7 @@ func TestKillBackup(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			h, _ := newService(t, mode)
+			h.asShipped()
 			rng := random(t, uint64(stream))
 			moments := h.measure(rng, spoolAndTargets, func() {}, "backup")
 			seen := &chains{host: h, ids: map[string][]string{}, last: map[string]uint64{}}
@@ -170,6 +171,7 @@ func TestKillRestore(t *testing.T) {
 		t.Run(old, func(t *testing.T) {
 			t.Parallel()
 			o := newOverwriting(t, old)
+			o.asShipped()
 			rng := random(t, uint64(10+stream))
 			args := []string{"restore", "app", "--in-place", "--yes", "--identity", o.path("key")}
 			moments := o.measure(rng, []string{"srv"}, o.prepare, args...)

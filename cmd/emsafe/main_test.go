@@ -10,7 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,7 +30,46 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	testscript.Main(m, map[string]func(){"emsafe": main})
+	testscript.Main(tidy{m}, map[string]func(){"emsafe": main})
+}
+
+// tidy removes what all tests shared.
+type tidy struct{ m *testing.M }
+
+func (t tidy) Run() int {
+	defer func() { os.RemoveAll(plain.dir) }()
+	return t.m.Run()
+}
+
+// plain is emsafe as it is shipped, made when the first test asks for it.
+var plain struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// asShipped makes a host run emsafe as it is shipped, if the tests run under
+// the race detector: with it a process takes five times as long.
+func (h *host) asShipped() {
+	h.t.Helper()
+	info, _ := debug.ReadBuildInfo()
+	if info == nil || !slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return
+	}
+	plain.once.Do(func() {
+		if plain.dir, plain.err = os.MkdirTemp("", "emsafe-test-"); plain.err != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-o", plain.dir, ".")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			plain.err = fmt.Errorf("go build: %w\n%s", err, out)
+		}
+	})
+	if plain.err != nil {
+		h.t.Fatal(plain.err)
+	}
+	h.binary = filepath.Join(plain.dir, "emsafe")
 }
 
 var (
@@ -55,11 +97,14 @@ func random(t testing.TB, stream uint64) *rand.Rand {
 // start runs emsafe as a process of its own.
 func (h *host) start(args ...string) *process {
 	h.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		h.t.Fatal(err)
+	binary := h.binary
+	if binary == "" {
+		var err error
+		if binary, err = os.Executable(); err != nil {
+			h.t.Fatal(err)
+		}
 	}
-	p := &process{Cmd: exec.Command(self, append([]string{"--config", h.conf}, args...)...)}
+	p := &process{Cmd: exec.Command(binary, append([]string{"--config", h.conf}, args...)...)}
 	// The race detector would wait a second before it lets a process end.
 	p.Env = append(os.Environ(), testAs+"=emsafe", "GORACE=atexit_sleep_ms=0")
 	p.Stdout, p.Stderr = &p.out, &p.err
@@ -113,6 +158,7 @@ func (m moment) changes(done <-chan struct{}, enough int) (seen int) {
 			last = now
 			seen++
 		}
+		time.Sleep(50 * time.Microsecond) // leaves the processors to who is watched
 	}
 	return seen
 }
@@ -181,7 +227,7 @@ func (h *host) measure(rng *rand.Rand, watch []string, prepare func(), args ...s
 }
 
 func (m moments) next() moment {
-	if m.rng.IntN(3) == 0 {
+	if m.rng.IntN(2) == 0 {
 		return moment{after: m.start + time.Duration(m.rng.Int64N(int64(max(m.over-m.start, time.Millisecond))))}
 	}
 	return moment{change: 1 + m.rng.IntN(m.changes), watch: m.watch}

@@ -134,6 +134,7 @@ func newOracle(t *testing.T, mode string, ballast int, seed uint64) *oracle {
 	t.Helper()
 	o := &oracle{host: &host{t: t, dir: t.TempDir()}, seed: seed % 1e6, at: map[int][2]int{}}
 	o.conf = o.path("etc/emsafe.yaml")
+	o.asShipped()
 	for w := range o.writers {
 		o.writers[w] = o.write(mode, w, ballast)
 	}

@@ -15,9 +15,10 @@ import (
 
 // host is a machine with emsafe, a database and a configuration.
 type host struct {
-	t    testing.TB
-	dir  string
-	conf string
+	t      testing.TB
+	dir    string
+	conf   string
+	binary string // "" is the test binary, as emsafe
 }
 
 // command runs emsafe, as a process of its own: the library for command lines
