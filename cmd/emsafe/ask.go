@@ -32,8 +32,6 @@ func (a *asker) line(question, fallback string) (string, error) {
 	return answer, nil
 }
 
-func (a *asker) secret(question string) (string, error) { return a.line(question, "") }
-
 func (a *asker) yes(question string) (bool, error) {
 	answer, err := a.line(question+" [Y/n]", "")
 	return answer == "" || strings.HasPrefix(strings.ToLower(answer), "y"), err

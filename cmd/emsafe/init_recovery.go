@@ -80,7 +80,7 @@ func (p *program) showIdentity(s *setup, ask *asker) error {
 	fmt.Fprintf(p.stderr, "\nThis is the recovery key. It opens every backup, it is shown once, and it is not kept here.\nStore it in two places off this host (password manager, paper):\n\n%s\n",
 		recoveryFile(s.identity, s.recipient, p.now().UTC().Format("2006-01-02")))
 	for range 3 {
-		pasted, err := ask.secret("Paste the AGE-SECRET-KEY line back from where you stored it")
+		pasted, err := ask.line("Paste the AGE-SECRET-KEY line back from where you stored it", "")
 		if err != nil {
 			return err
 		}
