@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/build"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// reader is somebody who follows a document: a machine of his own, whose root
+// is a temporary folder.
+type reader struct {
+	*host
+	port string
+	env  []string
+}
+
+func newReader(t *testing.T) *reader {
+	t.Helper()
+	h := &host{t: t, dir: t.TempDir()}
+	h.conf = h.path("etc/emsafe/emsafe.yaml")
+	h.asShipped()
+	for _, dir := range []string{"bin", "srv/app", "mnt/backup", "media/usb", "etc", "tmp"} {
+		if err := os.MkdirAll(h.path(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h.binary == "" {
+		h.binary, _ = os.Executable()
+	}
+	// The state of emsafe is the one path that the documents leave to the
+	// default, which is the same for all tests.
+	h.write("bin/emsafe", fmt.Sprintf("#!/bin/sh\n[ \"$1\" != init ] || set -- \"$@\" --state '%s'\nexec '%s' \"$@\"\n", h.path("var"), h.binary))
+	h.write("bin/systemctl", "#!/bin/sh\n") // nothing to stop: the database is idle
+	if out := sqlite3(h.path("srv/app/app.db"), `PRAGMA page_size=1024; CREATE TABLE t (v BLOB);
+		INSERT INTO t SELECT randomblob(2000) FROM generate_series(1, 100);`); out != "" {
+		t.Fatalf("sqlite3: %s", out)
+	}
+	path := []string{h.path("bin"), os.Getenv("PATH"), os.Getenv("GOBIN")}
+	for _, dir := range filepath.SplitList(build.Default.GOPATH) {
+		path = append(path, filepath.Join(dir, "bin"))
+	}
+	return &reader{host: h, port: freePort(t), env: append(os.Environ(), testAs+"=emsafe", "GORACE=atexit_sleep_ms=0", "EMSAFE_CONFIG="+h.conf,
+		"HOME="+h.dir, "PATH="+strings.Join(path, string(filepath.ListSeparator)))}
+}
+
+func (h *host) write(name, text string) {
+	h.t.Helper()
+	if err := os.WriteFile(h.path(name), []byte(text), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// blocks are the fenced blocks of a document whose opening line is exactly
+// ``` and info.
+func blocks(t testing.TB, file, info string) (found []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../..", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence := regexp.MustCompile("(?ms)^```" + info + "\n(.*?)^```$")
+	for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
+		found = append(found, m[1])
+	}
+	if len(found) == 0 {
+		t.Fatalf("%s has no ```%s block", file, info)
+	}
+	return found
+}
+
+// do runs commands as one script in the reader's own root, and returns what
+// they print. Servers that it started end with the test.
+func (r *reader) do(script string, env ...string) (string, error) {
+	r.t.Helper()
+	log, err := os.Create(r.path("log"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer log.Close()
+	own := strings.NewReplacer("/srv/", r.path("srv")+"/", "/mnt/backup", r.path("mnt/backup"), "/media/usb", r.path("media/usb"),
+		"/tmp/", r.path("tmp")+"/", "/etc/emsafe", r.path("etc/emsafe"), "127.0.0.1:7070", r.port)
+	cmd := exec.Command("sh", "-eux", "-c", own.Replace(script))
+	cmd.Dir, cmd.Env = r.path("tmp"), append(r.env, env...)
+	cmd.Stdout, cmd.Stderr = log, log // a file: a server that stays does not hold Wait
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) //nolint:errcheck // mostly nobody is left
+	err = cmd.Wait()
+	out, _ := os.ReadFile(r.path("log"))
+	return string(out), err
+}
+
+// follow runs all commands of a document, which must leave these files with
+// the content of the database.
+func (r *reader) follow(document string, leaves ...string) {
+	r.t.Helper()
+	want := r.content(r.path("srv/app/app.db"))
+	if out, err := r.do(strings.Join(blocks(r.t, document, "sh"), "\n")); err != nil {
+		r.t.Fatalf("%s: %v\n%s", document, err, out)
+	}
+	for _, file := range append(leaves, "srv/app/app.db") {
+		if got := r.content(r.path(file)); got != want || !strings.Contains(got, "\nok\n") {
+			r.t.Errorf("%s: %s is %s, want %s", document, file, got, want)
+		}
+	}
+}
+
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	newReader(t).follow("README.md", "tmp/app.db")
+}
+
+func TestQuickstart(t *testing.T) {
+	t.Parallel()
+	newReader(t).follow("docs/quickstart.md", "tmp/restored.db", "tmp/elsewhere.db", "tmp/from-s3.db", "tmp/from-s3-elsewhere.db")
+}
+
+func TestKeysDocument(t *testing.T) {
+	t.Parallel()
+	r := newReader(t)
+	r.must("init", "--scan", r.path("srv"), "--target", "file://"+r.path("mnt/backup"), "--recovery-key-out", r.path("media/usb/recovery.key"), "--state", r.path("var"))
+	r.must("backup")
+	r.follow("docs/keys.md", "tmp/found.db")
+	if out := r.must("list", "app"); strings.Count(out, "\n") != 5 {
+		t.Errorf("three backups, by two keys: %s", out)
+	}
+}
+
+// The escape hatch: what docs/format.md says under "By hand" restores a backup
+// without emsafe, and refuses one that is not as it was signed.
+func TestByHand(t *testing.T) {
+	t.Parallel()
+	r := newReader(t)
+	// More than one part, and more than one group of pages in the digest.
+	if out := sqlite3(r.path("srv/app/app.db"), "INSERT INTO t SELECT randomblob(10000) FROM generate_series(1, 900);"); out != "" {
+		t.Fatalf("sqlite3: %s", out)
+	}
+	r.must("init", "--scan", r.path("srv"), "--target", "file://"+r.path("mnt/backup"), "--recovery-key-out", r.path("media/usb/recovery.key"), "--state", r.path("var"))
+	r.must("backup")
+	r.must("backup")
+	// No emsafe from here on.
+	if err := os.RemoveAll(r.path("bin")); err != nil {
+		t.Fatal(err)
+	}
+	r.write("tmp/digest.py", blocks(t, "docs/format.md", "python")[0])
+	script := strings.Join(blocks(t, "docs/format.md", "sh by-hand"), "\n")
+	if strings.Contains(script, "emsafe ") {
+		t.Errorf("this is not by hand:\n%s", script)
+	}
+	env := []string{"TARGET=" + r.path("mnt/backup"), "KEY=" + r.path("media/usb/recovery.key"), "SIGNERS=" + r.path("etc/emsafe/allowed_signers")}
+	out, err := r.do(script, env...)
+	if err != nil || !strings.Contains(out, "\nok\n") || !strings.Contains(out, "Good \"emsafe-manifest\" signature") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want, _ := os.ReadFile(r.path("srv/app/app.db"))
+	if got, err := os.ReadFile(r.path("tmp/app.db")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the restored file is not the database: %v, %d bytes, want %d", err, len(got), len(want))
+	}
+	if n := strings.Count(text(t, r.path("tmp/parts.signed")), "\n"); n < 2 {
+		t.Errorf("%d parts; the test wants more than one", n)
+	}
+
+	for _, damage := range []struct{ name, file, step string }{
+		{"manifest", "mnt/backup/databases/app/manifests/00000000000000000002", "ssh-keygen -Y verify"},
+		{"payload", "mnt/backup/" + strings.TrimSpace(text(t, r.path("tmp/payload.key"))), "cmp parts.signed parts.found"},
+		{"page", "tmp/app.db", "test "},
+	} {
+		file := r.path(damage.file)
+		good := text(t, file)
+		flipped := []byte(good)
+		flipped[100] ^= 1
+		if err := os.Chmod(file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.write(damage.file, string(flipped))
+		run := script
+		if damage.name == "page" {
+			// A page that changed after all other checks.
+			run = script[strings.LastIndex(script, "python3 -c"):]
+		}
+		out, err := r.do(run, env...)
+		last := out[strings.LastIndex(out, "\n+ ")+1:]
+		if err == nil || !strings.HasPrefix(last, "+ "+damage.step) {
+			t.Errorf("one bit of the %s flipped: %v, and the last step is %q, want %q", damage.name, err, last, damage.step)
+		}
+		r.write(damage.file, good)
+	}
+}
+
+func text(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
