@@ -24,8 +24,6 @@ func hoist(app *cli.App, args []string) ([]string, error) {
 		case arg == "--":
 			h.positional = append(h.positional, rest[i+1:]...)
 			i = len(rest)
-		case arg == "--generate-bash-completion" && i == len(rest)-1:
-			return args, nil // completion needs the words as they stand
 		case len(arg) > 1 && arg[0] == '-':
 			used, err := h.flag(arg, rest[i+1:])
 			if err != nil {
@@ -76,23 +74,17 @@ func (h *hoister) word(arg string) {
 // arguments it used.
 func (h *hoister) flag(arg string, following []string) (int, error) {
 	name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-	into, known := &h.flags, h.flagNames()
-	f := lookup(h.commandFlags(), name)
-	if f == nil {
-		if f = lookup(h.global, name); f != nil {
-			into = &h.globals
-		}
-	}
+	f, into := h.find(name)
 	if f == nil {
 		where := strings.Join(append([]string{"emsafe"}, h.path...), " ")
 		err := fault.New(fault.Usage, "%s has no flag %s", where, arg).WithRemedy("`%s --help` lists its flags.", where)
-		if near := suggest.Nearest(name, known); near != "" {
+		if near := suggest.Nearest(name, h.flagNames()); near != "" {
 			return 0, err.WithRemedy("Did you mean --%s?", near)
 		}
 		return 0, err
 	}
 	*into = append(*into, arg)
-	if _, isBool := f.(*cli.BoolFlag); isBool || hasValue {
+	if hasValue || !takesValue(f) {
 		return 0, nil
 	}
 	// "-" alone is a value (standard input); another dash is a forgotten one.
@@ -101,6 +93,20 @@ func (h *hoister) flag(arg string, following []string) (int, error) {
 	}
 	*into = append(*into, following[0])
 	return 1, nil
+}
+
+// find looks for a flag of the command, and then of all, and says where it
+// belongs.
+func (h *hoister) find(name string) (f cli.Flag, into *[]string) {
+	if f = lookup(h.commandFlags(), name); f != nil {
+		return f, &h.flags
+	}
+	return lookup(h.global, name), &h.globals
+}
+
+func takesValue(f cli.Flag) bool {
+	_, isBool := f.(*cli.BoolFlag)
+	return !isBool
 }
 
 func (h *hoister) commandFlags() []cli.Flag {

@@ -91,17 +91,17 @@ func (p *program) reportBackup(out backup.Outcome, err error, took time.Duration
 		doc.Error = &f
 	}
 	if out.ID != "" {
-		p.print.line("%s  %s  %s of pages sealed as %s in %s (writers kept out %s, by %s)", out.Database, out.ID,
+		p.print.done("%s  %s  %s of pages sealed as %s in %s (writers kept out %s, by %s)", out.Database, out.ID,
 			size(out.Content.Size), size(out.Sealed), took.Round(10*time.Millisecond), out.Held.Round(100*time.Microsecond), out.Method)
 	}
 	for _, t := range out.Targets {
 		s := shipped{TargetOutcome: t}
 		if t.Sequence > 0 {
 			s.Head = fmt.Sprintf("%d:%s", t.Sequence, t.Manifest)
-			p.print.line("  %s  number %d, head %s", t.Target, t.Sequence, s.Head)
+			p.print.done("  %s  number %d, head %s", t.Target, t.Sequence, s.Head)
 		}
 		if t.Caught > 0 {
-			p.print.line("  %s  %d earlier backups shipped from the spool", t.Target, t.Caught)
+			p.print.done("  %s  %d earlier backups shipped from the spool", t.Target, t.Caught)
 		}
 		if t.Err != nil {
 			f := describe(t.Err)

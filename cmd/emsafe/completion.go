@@ -1,8 +1,53 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"strings"
+
 	"github.com/urfave/cli/v2"
 )
+
+// completeFlag behind a line asks what could come next.
+const completeFlag = "--generate-bash-completion"
+
+// complete writes what may follow the words: commands, or what the last word
+// may become if it is the beginning of a flag. It only reads, so that nothing
+// is ever executed by TAB; the library would, behind "--".
+func complete(w io.Writer, app *cli.App, words []string) {
+	h := &hoister{global: app.Flags, commands: app.Commands}
+	begun := ""
+	if n := len(words); n > 0 && strings.HasPrefix(words[n-1], "-") {
+		words, begun = words[:n-1], words[n-1]
+	}
+	for i := 0; i < len(words); i++ {
+		name, _, hasValue := strings.Cut(strings.TrimLeft(words[i], "-"), "=")
+		if words[i] == "--" {
+			return
+		}
+		if len(words[i]) < 2 || words[i][0] != '-' {
+			h.word(words[i])
+		} else if f, _ := h.find(name); f != nil && takesValue(f) && !hasValue {
+			if i++; i >= len(words) {
+				return // its value, which the shell completes as a file
+			}
+		}
+	}
+	switch {
+	case begun != "":
+		for _, name := range h.flagNames() {
+			if flag := "--" + name; len(name) > 1 && strings.HasPrefix(flag, begun) {
+				fmt.Fprintln(w, flag)
+			}
+		}
+	case len(h.positional) == 0:
+		for _, c := range h.commands {
+			if !c.Hidden {
+				fmt.Fprintln(w, c.Name)
+			}
+		}
+	}
+}
 
 const bashCompletion = `_emsafe() {
   local cur="${COMP_WORDS[COMP_CWORD]}" words
@@ -43,6 +88,7 @@ func (p *program) completionCommand() *cli.Command {
 				if script, err = c.App.ToFishCompletion(); err != nil {
 					return err
 				}
+				script = strings.ReplaceAll(script, "`", "") // marks of placeholders
 			default:
 				return usage("completion is for bash, zsh or fish, not %q", shell)
 			}

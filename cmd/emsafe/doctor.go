@@ -69,7 +69,7 @@ func (d *doctor) say(check, detail string, err error) {
 		d.p.print.line("FAIL  %-24s %s", check, f.Message)
 		d.p.print.line("      %-24s %s", "", f.Remedy)
 	} else {
-		d.p.print.line("ok    %-24s %s", check, detail)
+		d.p.print.done("ok    %-24s %s", check, detail)
 	}
 	d.done = append(d.done, row)
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,11 +22,6 @@ import (
 )
 
 func main() {
-	// TAB after "--" would execute the command, and a partial flag with TAB
-	// panics in the library: completion ends here instead.
-	if n := len(os.Args); os.Args[n-1] == "--generate-bash-completion" && slices.Contains(os.Args[:n-1], "--") {
-		return
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := (&program{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv, now: time.Now,
@@ -46,6 +42,10 @@ type program struct {
 // run executes the arguments and returns the exit code.
 func (p *program) run(ctx context.Context, args []string) int {
 	app := p.app()
+	if last := len(args) - 1; args[last] == completeFlag {
+		complete(p.stdout, app, args[1:last])
+		return 0
+	}
 	p.print = newPrinter(p.stdout, p.stderr, slices.Contains(args, "--json"), p.env)
 	hoisted, err := hoist(app, args)
 	if err == nil {
@@ -67,7 +67,7 @@ func (p *program) app() *cli.App {
 	// The library's own -v would hide ours, and its exits would skip defers.
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}
 	cli.OsExiter = func(int) {}
-	return &cli.App{
+	app := &cli.App{
 		Name:  "emsafe",
 		Usage: "consistent, sealed, proven backups of SQLite databases",
 		Description: "Three commands from nothing to a proven restore:\n\n" +
@@ -78,12 +78,12 @@ func (p *program) app() *cli.App {
 		Version:                   version(),
 		Writer:                    p.stdout,
 		ErrWriter:                 p.stderr,
-		EnableBashCompletion:      true,
 		DisableSliceFlagSeparator: true,
 		HideHelpCommand:           false,
 		UseShortOptionHandling:    false,
 		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usage("%v", err) },
+		OnUsageError:              wrongValue,
+		Before:                    func(c *cli.Context) error { p.print.quiet = c.Bool("quiet"); return nil },
 		CommandNotFound:           nil,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`", EnvVars: []string{"EMSAFE_CONFIG"}},
@@ -101,6 +101,22 @@ func (p *program) app() *cli.App {
 			p.keyCommand(), p.configCommand(), p.doctorCommand(), p.demoCommand(), p.completionCommand(), p.referenceCommand(), p.versionCommand(),
 		},
 	}
+	inherit(app.Commands)
+	return app
+}
+
+// inherit gives commands what the library does not hand down to them.
+func inherit(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = wrongValue
+		inherit(c.Subcommands)
+	}
+}
+
+// wrongValue is for flags whose value is of another type; hoist has refused
+// what is wrong with a flag besides.
+func wrongValue(_ *cli.Context, err error, _ bool) error {
+	return usage("%s", strings.Replace(err.Error(), "for flag -", "for flag --", 1))
 }
 
 func usage(format string, args ...any) error { return fault.New(fault.Usage, format, args...) }

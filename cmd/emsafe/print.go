@@ -69,6 +69,13 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
+// done is a line about what went well: not with --quiet.
+func (p *printer) done(format string, args ...any) {
+	if !p.quiet {
+		p.line(format, args...)
+	}
+}
+
 // emit writes a document with --json, and nothing otherwise.
 func (p *printer) emit(doc any) {
 	if p.json {

@@ -52,7 +52,7 @@ func (p *program) site(c *cli.Context) (*site, error) {
 	byURL := strings.Contains(target, "://")
 	file := p.configFile(c)
 	cfg, err := config.Load(file, p.env)
-	missing := err != nil && !c.IsSet("config") && !exists(file)
+	missing := err != nil && c.String("config") == "" && !exists(file)
 	switch {
 	case err == nil:
 		s.cfg = cfg
