@@ -90,7 +90,6 @@ func (p *program) app() *cli.App {
 			&cli.BoolFlag{Name: "json", Usage: "machine-readable output on stdout, errors as JSON on stderr"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say only what went wrong"},
 		},
-		Before: func(c *cli.Context) error { p.print.quiet = c.Bool("quiet"); return nil },
 		Action: func(c *cli.Context) error {
 			if name := c.Args().First(); name != "" {
 				return unknownCommand(c.App.Commands, name)
