@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"emsafe/internal/fault"
 )
 
 // reader is somebody who follows a document: a machine of his own, whose root
@@ -155,6 +157,7 @@ func TestKeysDocument(t *testing.T) {
 	if out := r.must("list", "app"); strings.Count(out, "\n") != 5 {
 		t.Errorf("three backups, by two keys: %s", out)
 	}
+	r.fails(fault.Forged, "is not in allowed_signers", "list", "app", "--allowed-signers", r.path("tmp/allowed_signers")) // the old key alone
 }
 
 // The escape hatch: what docs/format.md says under "By hand" restores a backup
