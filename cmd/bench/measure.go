@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -99,7 +100,7 @@ func report(title string, contenders []contender, results [][]result) {
 		if c.bucket != "" {
 			stored = fmt.Sprintf("| %.1f | %.2f", float64(median(r, bytes))/(1<<20), float64(median(r, bytes))/float64(median(against, bytes)))
 		}
-		fmt.Printf("| %s | %.2f (%.2f–%.2f) | %.2f | %.2f | %.2f | %.0f %s |\n", c.name,
+		fmt.Printf("| %s | %.2f (%.2f–%.2f) | %.2f | %.2f | %.2f | %.0f %s |\n", strings.ReplaceAll(c.name, "|", `\|`),
 			median(r, wall).Seconds(), low.Seconds(), high.Seconds(), float64(median(r, wall))/float64(median(against, wall)),
 			median(r, cpu).Seconds(), float64(median(r, cpu))/float64(median(against, cpu)), float64(median(r, rss))/1024, stored)
 	}
