@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -334,19 +335,28 @@ func permission(err error) error {
 
 func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
 	recipients, _ := recipientsOf(&s.cfg)
-	p.print.emit(map[string]any{
-		"config": s.file, "state": s.cfg.State, "allowed_signers": s.cfg.AllowedSigners, "signing_key": s.key.Public(), "fingerprint": s.key.Fingerprint(),
-		"recipients": recipients.Names(), "recovery_key_out": s.identityOut, "databases": s.cfg.Databases, "targets": probes,
-	})
-	var names []string
+	databases, targets := map[string]string{}, map[string]any{}
 	for name, d := range s.cfg.Databases {
-		names = append(names, name)
-		p.print.line("database %s: %s", name, d.Path)
+		databases[name] = d.Path
 	}
 	for name, probed := range probes {
-		what := "written, listed, read back, deleted"
-		if !probed.Read {
+		targets[name] = map[string]any{"url": s.cfg.Targets[name].URL, "reads": probed.Read, "deletes": probed.Removed}
+	}
+	p.print.emit(map[string]any{
+		"config": s.file, "state": s.cfg.State, "allowed_signers": s.cfg.AllowedSigners, "signing_key": s.key.Public(), "fingerprint": s.key.Fingerprint(),
+		"recipients": recipients.Names(), "recovery_key_out": s.identityOut, "databases": databases, "targets": targets,
+	})
+	names := slices.Sorted(maps.Keys(databases))
+	for _, name := range names {
+		p.print.line("database %s: %s", name, databases[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(probes)) {
+		what := "written, listed, read back"
+		switch probed := probes[name]; {
+		case !probed.Read:
 			what = "written and listed; these credentials may not read, which is enough for backups"
+		case probed.Removed:
+			what += ", deleted"
 		}
 		p.print.line("target %s: %s: %s", name, s.cfg.Targets[name].URL, what)
 	}
@@ -358,6 +368,5 @@ func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
 	}
 	p.print.line("pinned key: %s  <- copy it off this host as well: restoring needs it", s.cfg.AllowedSigners)
 	p.print.line("configuration: %s", s.file)
-	slices.Sort(names)
 	p.print.note("next: emsafe backup; then prove it: emsafe restore %s --to /tmp/%s.db --identity KEY", names[0], names[0])
 }

@@ -49,21 +49,18 @@ func (p *program) initRecovery(c *cli.Context, s *setup, ask *asker) error {
 }
 
 // offHost refuses to write the recovery key where a thief of this host's
-// configuration or state would find it.
+// configuration or state, or of the backups, would find it.
 func (s *setup) offHost() error {
-	out, err := filepath.Abs(s.identityOut)
-	if err != nil {
-		return err
-	}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(out)); err == nil {
-		out = filepath.Join(dir, filepath.Base(out))
-	}
-	for _, dir := range []string{filepath.Dir(s.file), s.cfg.State} {
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
-			dir = real
+	out := resolved(s.identityOut)
+	places := []string{filepath.Dir(s.file), s.cfg.State}
+	for _, t := range s.cfg.Targets {
+		if folder, ok := t.Folder(); ok {
+			places = append(places, folder)
 		}
-		if rel, err := filepath.Rel(dir, out); err == nil && !strings.HasPrefix(rel, "..") {
-			return fault.New(fault.Usage, "the recovery key must not lie in %s: whoever takes this host would have key and backups together", dir).
+	}
+	for _, dir := range places {
+		if rel, err := filepath.Rel(resolved(dir), out); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+			return fault.New(fault.Usage, "the recovery key must not lie in %s: whoever takes that would have the key as well", dir).
 				WithRemedy("Choose a place outside, best on removable media: --recovery-key-out /media/usb/recovery.key")
 		}
 	}
@@ -72,6 +69,24 @@ func (s *setup) offHost() error {
 	}
 	s.identityOut = out
 	return nil
+}
+
+// resolved is a path without symbolic links, as far as it exists already.
+func resolved(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	rest := ""
+	for dir := abs; ; dir = filepath.Dir(dir) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if dir == filepath.Dir(dir) {
+			return abs
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+	}
 }
 
 // showIdentity shows the key once and has it pasted back: a key that was not

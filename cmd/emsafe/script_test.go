@@ -127,13 +127,13 @@ func unprivileged(ts *testscript.TestScript, command []string) []string {
 
 // dialogue runs a program on a terminal of its own. Lines of the script are
 // "expect PATTERN", which waits for output, and "type TEXT", which answers;
-// $1 in an answer is what the last pattern had in brackets.
+// $1 in an answer is what the last pattern with brackets had in them.
 const dialogue = `
 import os, pty, re, select, sys
 pid, fd = pty.fork()
 if pid == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
-text, at, found, over = "", 0, None, False
+text, at, kept, over = "", 0, "", False
 def more():
     global text, over
     if not select.select([fd], [], [], 60)[0]:
@@ -153,10 +153,9 @@ for line in open(sys.argv[1]).read().splitlines():
         if not found:
             sys.exit("%s\nnever came: %s" % (text, rest))
         at += found.end()
+        kept = found.group(1) if found.re.groups else kept
     elif what == "type":
-        if "$1" in rest:
-            rest = rest.replace("$1", found.group(1))
-        os.write(fd, rest.encode() + b"\n")
+        os.write(fd, rest.replace("$1", kept).encode() + b"\n")
     elif what:
         sys.exit("expect or type, not " + what)
 while not over:
