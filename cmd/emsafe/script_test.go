@@ -172,7 +172,7 @@ func scriptDialog(ts *testscript.TestScript, neg bool, args []string) {
 	scriptExits(ts, false, append([]string{args[1], "python3", driver, ts.MkAbs(args[0])}, args[2:]...))
 }
 
-// scriptJSON walks a document by names and indexes with dots between; # is
+// scriptJSON walks a document by names and indexes with dots between; len is
 // how many there are.
 func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 4 {
@@ -195,7 +195,7 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			at = value
 		case []any:
-			if step == "#" {
+			if step == "len" {
 				at = len(in)
 				continue
 			}
