@@ -11,30 +11,30 @@ import (
 	"time"
 )
 
-const (
-	// sliceChunks is how much is read under one lock at most: what waits in
-	// memory until the lock is gone.
-	sliceChunks = 16
+// sliceChunks is how much is read under one lock at most: what waits in memory
+// until the lock is gone.
+const sliceChunks = 16
 
-	// maxChanged bounds the memory for pages that changed while they were
-	// copied ahead.
-	maxChanged = 64 << 20
-)
+// maxChanged bounds the memory for pages that changed while they were copied
+// ahead. Tests lower it.
+var maxChanged int64 = 64 << 20
 
 // copied is what was copied ahead of the settling lock.
 type copied struct {
 	seed    maphash.Seed
 	hashes  []uint64 // per page, of the copy; the key is this process's own
 	chunks  int64
-	from    version // that the first slice saw
-	moved   bool    // a later slice saw another one
-	changed map[int64][]byte
+	from    version          // that the first slice saw
+	moved   bool             // a later slice saw another one
+	changed map[int64][]byte // by page, from 0
+	taken   map[int64]bool   // chunks that were put aside again, under the settling lock
 }
 
 // copyAhead copies, and settles if anything was committed meanwhile; the
 // image's geometry and instant are those of the last lock taken.
 func (r *rollbackReader) copyAhead(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
+		last := attempt >= r.opt.Attempts
 		if err := r.copySlices(ctx); err != nil {
 			return err
 		}
@@ -42,8 +42,8 @@ func (r *rollbackReader) copyAhead(ctx context.Context) error {
 			r.image.Method = "ahead"
 			return nil
 		}
-		err := r.settle(ctx)
-		if err == nil || attempt >= r.opt.Attempts || ctx.Err() != nil || !errors.Is(err, errUnsettled) {
+		err := r.settle(ctx, last && r.opt.AllowBlock)
+		if err == nil || last || ctx.Err() != nil || !errors.Is(err, errUnsettled) {
 			if errors.Is(err, errUnsettled) {
 				return r.tooLong("settling which pages changed")
 			}
@@ -144,18 +144,19 @@ func each(n int, do func(i int)) {
 }
 
 // settle compares every page with its copy under one lock, on all cores, and
-// keeps those that differ. It lets go when the bound is near.
-func (r *rollbackReader) settle(ctx context.Context) error {
+// keeps those that differ. It lets go when the bound is near, unless it may
+// block.
+func (r *rollbackReader) settle(ctx context.Context, block bool) error {
 	return r.hold(ctx, func(since time.Time) error {
 		r.image.At, r.image.Method = since.UTC(), "settled"
-		r.ahead.changed = map[int64][]byte{}
+		r.ahead.changed, r.ahead.taken = map[int64][]byte{}, map[int64]bool{}
 		deadline := since.Add(r.opt.MaxHold * 9 / 10)
-		s := &settling{r: r, buffers: sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b }}}
+		s := &settling{r: r, block: block, buffers: sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b }}}
 		each(int(r.src.chunks()), func(i int) {
 			if s.failed() || ctx.Err() != nil {
 				return
 			}
-			if !r.opt.AllowBlock && time.Now().After(deadline) {
+			if !block && time.Now().After(deadline) {
 				s.fail(fmt.Errorf("%w in %s", errUnsettled, r.opt.MaxHold))
 				return
 			}
@@ -173,6 +174,7 @@ func (r *rollbackReader) settle(ctx context.Context) error {
 // settling collects what the cores find.
 type settling struct {
 	r       *rollbackReader
+	block   bool
 	buffers sync.Pool
 	mu      sync.Mutex
 	bytes   int64
@@ -207,20 +209,36 @@ func (s *settling) chunk(i int64) error {
 		if known && i < s.r.ahead.chunks && s.r.ahead.hashes[page] == maphash.Bytes(s.r.ahead.seed, data[at:at+size]) {
 			continue
 		}
-		if err := s.take(page, data[at:at+size]); err != nil {
+		err := s.take(page, data[at:at+size])
+		if s.block && errors.Is(err, errFull) {
+			return s.putAgain(i, data)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// take keeps a page in memory, or says that there is no room.
 func (s *settling) take(page int64, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bytes += int64(len(data))
-	if s.bytes > maxChanged && !s.r.opt.AllowBlock {
-		return fmt.Errorf("%w: more than %d bytes changed meanwhile", errUnsettled, int64(maxChanged))
+	if s.bytes > maxChanged {
+		return errFull
 	}
 	s.r.ahead.changed[page] = append([]byte(nil), data...)
 	return nil
+}
+
+// errFull says that more than maxChanged changed.
+var errFull = fmt.Errorf("%w: too much changed meanwhile", errUnsettled)
+
+// putAgain puts a whole chunk aside: slower than memory, and without a bound.
+func (s *settling) putAgain(i int64, data []byte) error {
+	s.mu.Lock()
+	s.r.ahead.taken[i] = true
+	s.mu.Unlock()
+	return s.r.opt.Ahead.Put(i, data)
 }

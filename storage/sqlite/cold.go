@@ -12,33 +12,34 @@ import (
 	"emsafe/internal/fault"
 )
 
-// quietFor is how long ago the last change of a file must lie before an
-// unchanged time stamp proves an unchanged file: file systems stamp coarsely.
-const quietFor = 2 * time.Second
+const (
+	// quietFor is how long ago the last change of a file must lie before an
+	// unchanged time stamp proves an unchanged file: file systems stamp
+	// coarsely.
+	quietFor = 2 * time.Second
 
-// cold reads a WAL database that no SQLite connection has a wal-index for: its
-// application is not running, or crashed. The main file is overlaid with the
-// committed frames of the WAL, as recovery would do, without opening SQLite
-// and so without leaving files; afterwards time stamps and the WAL's header
-// prove that nothing moved. An application that starts meanwhile is not kept
-// out: if it checkpointed, the attempt is repeated.
-func cold(ctx context.Context, path string, image Image, opt Options, begin Begin) (Image, error) {
-	src, err := openSource(path, image)
+	// patience is how long a file is waited for that is never quiet.
+	patience = 10 * time.Second
+)
+
+// cold reads a WAL database without opening SQLite, and so without leaving
+// files: its application is not running, or crashed, or has a wal-index that
+// this user cannot use. The main file is overlaid with the committed frames of
+// the WAL, as recovery would do. src is locked SHARED.
+//
+// An application that starts meanwhile is not kept out. It makes a -shm, which
+// the lock keeps it from removing again: none before and none afterwards
+// proves that nobody wrote. Where there is one, the main file's time stamps
+// and the WAL's header prove that no checkpoint moved anything.
+func cold(ctx context.Context, src *source, opt Options, begin Begin) (Image, error) {
+	path := src.path
+	if !missing(path + "-journal") {
+		return src.image, fault.New(fault.HotJournal, "%s is in WAL mode and has a -journal as well: a change of its journal mode was cut off", path)
+	}
+	p, err := premise(ctx, src)
+	image := src.image
 	if err != nil {
 		return image, err
-	}
-	defer src.close()
-	unlock, err := lockShared(src.file)
-	if err != nil {
-		return image, sharedError(path, err)
-	}
-	defer unlock()
-	before, err := settled(ctx, src.file)
-	if err != nil {
-		return image, err
-	}
-	if _, err := os.Lstat(path + "-journal"); err == nil {
-		return image, fault.New(fault.HotJournal, "%s is in WAL mode and has a -journal as well: a change of its journal mode was cut off", path)
 	}
 	w, err := openWAL(path)
 	if err != nil {
@@ -66,7 +67,10 @@ func cold(ctx context.Context, path string, image Image, opt Options, begin Begi
 			return image, err
 		}
 	}
-	return image, unmoved(src, w, before)
+	if err := p.holds(src, w); err != nil {
+		return image, err
+	}
+	return image, src.unreplaced()
 }
 
 // overlay finds the committed frames and the geometry that they lead to.
@@ -104,7 +108,7 @@ func coldChunk(src *source, w *wal, frames map[int64]int64, i int64, buf []byte,
 			continue
 		}
 		if _, err := w.file.ReadAt(buf[at:at+size], where); err != nil {
-			return fmt.Errorf("%s: the -wal was cut off: %w", src.path, errAgain)
+			return again(fmt.Errorf("%s: the -wal was cut off: %w", src.path, err))
 		}
 	}
 	src.blank(i, buf)
@@ -112,46 +116,53 @@ func coldChunk(src *source, w *wal, frames map[int64]int64, i int64, buf []byte,
 	return err
 }
 
-// settled waits until the file's last change lies far enough back, and returns
-// its state then.
-func settled(ctx context.Context, f *os.File) (fs.FileInfo, error) {
-	for {
-		st, err := f.Stat()
+// before is what the proof that nothing moved starts from.
+type before struct {
+	unindexed bool        // there was no -shm
+	quiet     bool        // time stamps tell
+	stamps    fs.FileInfo // of the main file
+}
+
+// premise looks before anything is read, and waits for time stamps to tell
+// where they must.
+func premise(ctx context.Context, src *source) (before, error) {
+	const pause = 50 * time.Millisecond
+	for waited := time.Duration(0); ; waited += pause {
+		st, err := src.file.Stat()
 		if err != nil {
-			return nil, err
+			return before{}, err
 		}
-		wait := quietFor - time.Since(lastChange(st))
 		// A stamp in the future needs no waiting: a write would bring it back
 		// to now, and show.
-		if wait <= 0 || wait > quietFor {
-			return st, nil
+		age := time.Since(lastChange(st))
+		b := before{missing(src.path + "-shm"), age < 0 || age >= quietFor, st}
+		if b.unindexed || b.quiet {
+			return b, src.reread()
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		case <-timer.C:
+		if waited >= patience {
+			return b, again(fault.New(fault.Locked, "%s is written to all the time", src.path))
+		}
+		if err := pauseFor(ctx, pause); err != nil {
+			return b, err
 		}
 	}
 }
 
-// unmoved proves that nothing was written while the file was read.
-func unmoved(src *source, w *wal, before fs.FileInfo) error {
+// holds proves that nothing was written while the file was read.
+func (b before) holds(src *source, w *wal) error {
 	after, err := src.file.Stat()
 	if err != nil {
 		return err
 	}
-	same := after.Size() == before.Size() && after.ModTime().Equal(before.ModTime()) && lastChange(after).Equal(lastChange(before))
-	if !same || w != nil && !w.unrestarted() {
-		return fault.New(fault.Locked, "an application began to write %s while it was read: %w", src.path, errAgain)
+	same := after.Size() == b.stamps.Size() && after.ModTime().Equal(b.stamps.ModTime()) && lastChange(after).Equal(lastChange(b.stamps))
+	unopened := b.unindexed && missing(src.path+"-shm")
+	if !same || !unopened && !b.quiet || w != nil && !w.unrestarted() {
+		return again(fault.New(fault.Locked, "an application began to write %s while it was read", src.path))
 	}
-	return src.unreplaced()
+	return nil
 }
 
-func sharedError(path string, err error) error {
-	if errors.Is(err, errHeld) {
-		return fault.New(fault.Locked, "%s is locked exclusively%s", path, heldBy(path))
-	}
-	return err
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }

@@ -16,6 +16,10 @@ import (
 // change. It is a fault.InUse if anybody has the database open, and another
 // error if SQLite cannot read it.
 func Settle(ctx context.Context, path string) error {
+	path, err := resolve(path)
+	if err != nil {
+		return err
+	}
 	// Opened for writing, SQLite throws the -wal of a file away that it does
 	// not take for a database: that would be the last of the evidence.
 	if _, err := Inspect(path); err != nil {

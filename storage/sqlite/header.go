@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -34,7 +35,12 @@ func Inspect(path string) (Image, error) {
 		return Image{}, pathError(path, err)
 	}
 	defer f.Close()
-	if st, err = f.Stat(); err != nil {
+	return inspectOpen(path, f)
+}
+
+func inspectOpen(path string, f *os.File) (Image, error) {
+	st, err := f.Stat()
+	if err != nil {
 		return Image{}, pathError(path, err)
 	}
 	head := make([]byte, 100)
@@ -95,6 +101,19 @@ func identity(st fs.FileInfo) (dev, ino uint64, uid, gid int) {
 		return 0, 0, 0, 0
 	}
 	return uint64(s.Dev), s.Ino, int(s.Uid), int(s.Gid) //nolint:unconvert // Dev is signed on some systems
+}
+
+// resolve follows symbolic links, as SQLite does: -wal, -shm and -journal lie
+// beside the file that is meant.
+func resolve(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return path, pathError(path, err)
+	}
+	if real, err = filepath.Abs(real); err != nil {
+		return path, err
+	}
+	return real, nil
 }
 
 // pathError gives errors of opening a database their kinds.

@@ -22,6 +22,9 @@ type Process struct {
 // -shm open. complete is false if some processes could not be looked into, as
 // happens to users other than root.
 func Holders(path string) (processes []Process, complete bool, err error) {
+	if real, err := resolve(path); err == nil {
+		path = real // else its sidecars may still be there
+	}
 	wanted := map[[2]uint64]bool{}
 	for _, ext := range []string{"", "-wal", "-shm", "-journal"} {
 		if st, err := os.Stat(path + ext); err == nil {

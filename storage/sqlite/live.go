@@ -14,7 +14,8 @@ import (
 // others cannot change in the main file while the transaction lasts (a
 // checkpoint copies frames only up to the oldest reader's mark) and are read
 // raw, which is several times faster.
-func live(ctx context.Context, path string, image Image, opt Options, begin Begin) (Image, error) {
+func live(ctx context.Context, src *source, opt Options, begin Begin) (Image, error) {
+	path, image := src.path, src.image
 	c, err := connect(ctx, path, "mode=ro", opt.Busy)
 	if err != nil {
 		return image, err
@@ -29,11 +30,7 @@ func live(ctx context.Context, path string, image Image, opt Options, begin Begi
 	if err := c.geometry(ctx, &image); err != nil {
 		return image, err
 	}
-	src, err := openSource(path, image)
-	if err != nil {
-		return image, err
-	}
-	defer src.close()
+	src.setImage(image)
 
 	r := &liveReader{source: src, conn: c}
 	if r.raw = rawAllowed(); r.raw {
@@ -72,8 +69,8 @@ func touched(path string) (map[int64]bool, error) {
 // within is an error when the transaction has cost more than it may.
 func (o Options) within(path string, took time.Duration, growth int64) error {
 	bound := func(what, setting string) error {
-		return fault.New(fault.LockBound, "reading %s %s: %w", path, what, errAgain).
-			WithRemedy("Raise `%s` for this database, or back it up at a quieter time.", setting)
+		return again(fault.New(fault.LockBound, "reading %s %s", path, what).
+			WithRemedy("Raise `%s` for this database, or back it up at a quieter time.", setting))
 	}
 	switch {
 	case took > o.MaxSnapshot:

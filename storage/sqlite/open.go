@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,6 +37,10 @@ type connection struct {
 
 // connect opens one connection; query is the URI's, such as mode=ro.
 func connect(ctx context.Context, path, query string, busy time.Duration) (*connection, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
 	// An absolute path as URI: without file: the mode would be ignored, and
 	// ? # % would cut the name.
 	uri := "file://" + (&url.URL{Path: path}).EscapedPath() + "?" + query +

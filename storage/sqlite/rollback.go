@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -35,11 +34,10 @@ func rollback(ctx context.Context, path string, image Image, opt Options, begin 
 	if !rawAllowed() {
 		return r.slow(ctx, begin)
 	}
-	if r.src, err = openSource(path, image); err != nil {
+	if r.src, err = openSource(path, r.image); err != nil {
 		return image, err
 	}
 	defer r.src.close()
-	r.src.image = r.image
 	if r.src.bytes() <= inMemory {
 		done, err := r.memory(ctx, begin)
 		if done || err != nil {
@@ -88,14 +86,14 @@ func (r *rollbackReader) hold(ctx context.Context, do func(since time.Time) erro
 		r.image.Held = max(r.image.Held, time.Since(since))
 	}()
 	if r.conn.journalMode(ctx) == "wal" {
-		return fmt.Errorf("%s was switched to WAL mode: %w", r.path, errAgain)
+		return again(fault.New(fault.Locked, "%s was switched to WAL mode while it was read", r.path))
 	}
 	if err := r.conn.geometry(ctx, &r.image); err != nil {
 		return err
 	}
 	if r.src != nil {
 		if r.image.PageSize != r.src.image.PageSize {
-			return fmt.Errorf("the page size of %s was changed: %w", r.path, errAgain)
+			return again(fault.New(fault.Locked, "the page size of %s was changed while it was read", r.path))
 		}
 		if err := r.src.unreplaced(); err != nil {
 			return err
@@ -125,7 +123,7 @@ func (r *rollbackReader) memory(ctx context.Context, begin Begin) (done bool, er
 		r.image.At, r.image.Method = since.UTC(), "memory"
 		buf := make([]byte, r.src.bytes())
 		for i := range r.src.chunks() {
-			if time.Since(since) > r.opt.MaxHold*9/10 && !r.opt.AllowBlock {
+			if time.Since(since) > r.opt.MaxHold*9/10 {
 				return nil
 			}
 			at := i * chunkSize
@@ -205,7 +203,7 @@ func (r *rollbackReader) deliver(ctx context.Context, begin Begin) error {
 		}
 		whole := min(chunkSize, r.src.bytes()-i*chunkSize)
 		data := buf[:0]
-		if i < r.ahead.chunks {
+		if i < r.ahead.chunks || r.ahead.taken[i] {
 			if data, err = r.opt.Ahead.Read(i, buf); err != nil {
 				return err
 			}

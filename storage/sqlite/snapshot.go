@@ -17,7 +17,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"emsafe/internal/fault"
@@ -69,17 +68,24 @@ type Ahead interface {
 // given up and what it wrote must be discarded.
 type Begin func(Image) (io.Writer, error)
 
-// errAgain is wrapped by an attempt that may succeed when it is repeated.
+// errAgain marks the error of an attempt that may succeed when it is repeated.
 var errAgain = errors.New("the snapshot must be taken again")
+
+// again marks err; the mark is for Snapshot, and not shown to anybody.
+func again(err error) error { return repeatable{err} }
+
+type repeatable struct{ error }
+
+func (r repeatable) Unwrap() []error { return []error{r.error, errAgain} }
 
 // Snapshot streams all pages of the database at path, in page order, in pieces
 // of at most 1 MiB, as they were at one instant. The lock-byte page comes as
 // zeros. Errors that an operator must act on are faults.
 func Snapshot(ctx context.Context, path string, opt Options, begin Begin) (Image, error) {
 	opt = opt.withDefaults()
-	real, err := filepath.EvalSymlinks(path)
+	real, err := resolve(path)
 	if err != nil {
-		return Image{}, pathError(path, err)
+		return Image{}, err
 	}
 	var last error
 	for range opt.Attempts {
@@ -128,18 +134,50 @@ func snapshotOnce(ctx context.Context, path string, opt Options, begin Begin) (I
 	if err := refuseNetwork(path); err != nil {
 		return image, err
 	}
-	for _, ext := range []string{"-shm", "-wal"} {
-		if _, err := os.Lstat(path + ext); errors.Is(err, fs.ErrNotExist) {
-			// Nobody has it open. SQLite would leave -wal and -shm behind,
-			// perhaps owned by a user that shuts the application out.
-			return cold(ctx, path, image, opt, begin)
+	return walMode(ctx, path, image, opt, begin)
+}
+
+// walMode holds a SHARED lock of its own before it looks for the wal-index.
+// Under it nobody removes -wal and -shm or leaves WAL mode, because both need
+// the exclusive lock: what is there stays, and what appears shows.
+func walMode(ctx context.Context, path string, image Image, opt Options, begin Begin) (Image, error) {
+	src, err := openSource(path, image)
+	if err != nil {
+		return image, err
+	}
+	// Closed after SQLite's connection: where there are no open file
+	// description locks, closing drops that one's locks as well.
+	defer src.close()
+	unlock, err := src.share(ctx, opt.Busy)
+	if errors.Is(err, errHeld) {
+		return image, fault.New(fault.Locked, "%s is locked exclusively%s", path, heldBy(path))
+	}
+	locked := err == nil
+	if locked {
+		defer unlock()
+	}
+	if err := src.reread(); err != nil {
+		return image, err
+	}
+	indexed := !missing(path+"-shm") && !missing(path+"-wal")
+	switch {
+	case indexed:
+		got, lerr := live(ctx, src, opt, begin)
+		if !locked || !errors.Is(lerr, errNoIndex) && !errors.Is(lerr, fault.Permission) {
+			return got, lerr
 		}
+		got, err := cold(ctx, src, opt, begin)
+		if errors.Is(err, errAgain) {
+			return got, again(fault.New(fault.Permission, "%s is in use, and its -shm cannot be used by this user: %w", path, lerr).
+				WithRemedy("Run as the owner of %s-shm or as root.", path))
+		}
+		return got, err
+	case !locked:
+		return image, err // a file system without locks: nothing can be proven
 	}
-	got, err := live(ctx, path, image, opt, begin)
-	if errors.Is(err, errNoIndex) {
-		return cold(ctx, path, image, opt, begin)
-	}
-	return got, err
+	// Nobody has it open. SQLite would leave -wal and -shm behind, perhaps
+	// owned by a user that shuts the application out.
+	return cold(ctx, src, opt, begin)
 }
 
 // source is the main file, open for raw reading.
@@ -155,7 +193,8 @@ func openSource(path string, image Image) (*source, error) {
 	if err != nil {
 		return nil, pathError(path, err)
 	}
-	s := &source{file: f, path: path, image: image, lockPage: 1<<30/int64(image.PageSize) + 1}
+	s := &source{file: f, path: path}
+	s.setImage(image)
 	if err := s.unreplaced(); err != nil {
 		f.Close()
 		return nil, err
@@ -164,6 +203,50 @@ func openSource(path string, image Image) (*source, error) {
 }
 
 func (s *source) close() { s.file.Close() }
+
+// share takes SQLite's SHARED lock, and waits up to busy for an exclusive one
+// to go: an application that closes holds one for a moment.
+func (s *source) share(ctx context.Context, busy time.Duration) (unlock func(), err error) {
+	const pause = 5 * time.Millisecond
+	for waited := time.Duration(0); ; waited += pause {
+		unlock, err := lockShared(s.file)
+		if !errors.Is(err, errHeld) || waited >= busy {
+			return unlock, err
+		}
+		if err := pauseFor(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func pauseFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// reread takes the header anew, under a lock: it may have changed since it was
+// read without one.
+func (s *source) reread() error {
+	image, err := inspectOpen(s.path, s.file)
+	if err != nil {
+		return err
+	}
+	if image.JournalMode != s.image.JournalMode {
+		return again(fault.New(fault.Locked, "%s changed its journal mode while it was read", s.path))
+	}
+	s.setImage(image)
+	return s.unreplaced()
+}
+
+func (s *source) setImage(image Image) {
+	s.image, s.lockPage = image, 1<<30/int64(image.PageSize)+1
+}
 
 // unreplaced is an error unless the path still names the file that was
 // inspected and opened.
