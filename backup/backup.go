@@ -76,7 +76,7 @@ func Database(ctx context.Context, job Job) (Outcome, error) {
 	}
 	unlock, err := durable.Lock(LockFile(job.State, job.Database), "database "+job.Database)
 	if err != nil {
-		return out, err
+		return out, spoolError(err, sp.dir)
 	}
 	defer unlock() //nolint:errcheck // the process is done with it
 	waiting, err := sp.waiting()
@@ -85,7 +85,7 @@ func Database(ctx context.Context, job Job) (Outcome, error) {
 	}
 	memory, err := remember(job)
 	if err != nil {
-		return out, err
+		return out, spoolError(err, sp.dir)
 	}
 
 	streams := newFeed()
@@ -122,7 +122,8 @@ func settle(ctx context.Context, job Job, sp *spool, item *spooled, waiting []*s
 	case len(failed) > 0 && ctx.Err() != nil:
 		return fault.New(fault.Interrupted, "interrupted while shipping %s", item.ID).WithSafe("%s", waits)
 	case len(failed) > 0 && len(failed) == len(out.Targets):
-		return unshipped(errors.Join(failed...), item.ID).WithSafe("%s", waits)
+		return unshipped(errors.Join(failed...), item.ID).
+			WithSafe("What was committed before is untouched. The sealed backup waits in %s; `emsafe backup %s` ships it when that is mended.", sp.dir, job.Database)
 	case len(failed) > 0:
 		return fault.New(fault.Partial, "%d of %d targets have backup %s: %w", len(out.Targets)-len(failed), len(out.Targets), item.ID, errors.Join(failed...))
 	case len(alarms) > 0:

@@ -12,12 +12,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"emsafe/storage/sqlite"
 )
 
 // The scripts in testdata/script are the command line as its users meet it, a
@@ -30,7 +34,10 @@ import (
 //	damage FILE...                          flip one bit in the middle of each
 //	hold NAME DATABASE SQL...               another process has the database open
 //	hold NAME                               and now it does not any more
-//	disk FOLDER SIZE                        a small disk; [disks] tells whether it can be had
+//	opened DATABASE                         wait until an emsafe has it open
+//	disk FOLDER SIZE                        a small disk
+//
+// The conditions [disks] and [holders] tell whether a system can do the latter.
 //
 // $WORK/etc/emsafe.yaml is the configuration unless a script says otherwise.
 func TestScript(t *testing.T) {
@@ -57,14 +64,14 @@ func TestScript(t *testing.T) {
 			switch name {
 			case "disks":
 				return disks(), nil
-			case "root":
-				return os.Getuid() == 0, nil
+			case "holders":
+				return runtime.GOOS == "linux", nil
 			}
 			return false, fmt.Errorf("there is no condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "dialog": scriptDialog, "json": scriptJSON, "edit": scriptEdit,
-			"damage": scriptDamage, "hold": scriptHold, "disk": scriptDisk,
+			"damage": scriptDamage, "hold": scriptHold, "opened": scriptOpened, "disk": scriptDisk,
 		},
 	})
 }
@@ -126,10 +133,11 @@ func unprivileged(ts *testscript.TestScript, command []string) []string {
 }
 
 // dialogue runs a program on a terminal of its own. Lines of the script are
-// "expect PATTERN", which waits for output, and "type TEXT", which answers;
-// $1 in an answer is what the last pattern with brackets had in them.
+// "expect PATTERN", which waits for output, "type TEXT", which answers, and
+// "secret TEXT", which answers when the terminal shows nothing of it. $1 in an
+// answer is what the last pattern with brackets had in them.
 const dialogue = `
-import os, pty, re, select, sys
+import os, pty, re, select, sys, termios, time
 pid, fd = pty.fork()
 if pid == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
@@ -154,10 +162,12 @@ for line in open(sys.argv[1]).read().splitlines():
             sys.exit("%s\nnever came: %s" % (text, rest))
         at += found.end()
         kept = found.group(1) if found.re.groups else kept
-    elif what == "type":
+    elif what in ("type", "secret"):
+        while what == "secret" and termios.tcgetattr(fd)[3] & termios.ECHO:
+            time.sleep(0.001)
         os.write(fd, rest.replace("$1", kept).encode() + b"\n")
     elif what:
-        sys.exit("expect or type, not " + what)
+        sys.exit("not a step: " + what)
 while not over:
     more()
 print(text, end="")
@@ -222,7 +232,7 @@ func scriptEdit(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: edit FILE PATTERN REPLACEMENT")
 	}
 	file, text := ts.MkAbs(args[0]), ts.ReadFile(args[0])
-	changed := regexp.MustCompile(`(?m)`+args[1]).ReplaceAllString(text, strings.ReplaceAll(args[2], `\n`, "\n"))
+	changed := regexp.MustCompile(`(?m)`+args[1]).ReplaceAllLiteralString(text, strings.ReplaceAll(args[2], `\n`, "\n"))
 	if changed == text {
 		ts.Fatalf("%s: nothing was changed", args[0])
 	}
@@ -280,6 +290,20 @@ func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("sqlite3 did not get hold of %s", args[1])
+}
+
+func scriptOpened(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: opened DATABASE")
+	}
+	for {
+		found, _, err := sqlite.Holders(ts.MkAbs(args[0]))
+		ts.Check(err)
+		if slices.ContainsFunc(found, func(h sqlite.Process) bool { return h.Name == "emsafe" }) {
+			return
+		}
+		time.Sleep(time.Millisecond) // Linux tells nobody that a file was opened by whom
+	}
 }
 
 // disks reports whether small disks can be had here.

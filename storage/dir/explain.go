@@ -40,7 +40,8 @@ func explain(err error, folder string) error {
 // missing is for errors about the target folder itself.
 func missing(folder string, err error) error {
 	if gone(err) {
-		return fault.New(fault.NoBucket, "target folder %s does not exist; is its disk mounted? (%w)", folder, err)
+		return fault.New(fault.NoBucket, "target folder %s does not exist; is its disk mounted? (%w)", folder, err).
+			WithRemedy("Mount the disk, or correct the target's url.")
 	}
 	return fmt.Errorf("%s: %w", folder, err)
 }
