@@ -33,8 +33,12 @@ const (
 // and the WAL's header prove that no checkpoint moved anything.
 func cold(ctx context.Context, src *source, opt Options, begin Begin) (Image, error) {
 	path := src.path
-	if !missing(path + "-journal") {
-		return src.image, fault.New(fault.HotJournal, "%s is in WAL mode and has a -journal as well: a change of its journal mode was cut off", path)
+	hot, err := journalHot(path + "-journal")
+	if err != nil {
+		return src.image, pathError(path+"-journal", err)
+	}
+	if hot {
+		return src.image, fault.New(fault.HotJournal, "%s is in WAL mode and has a hot journal as well: a change of its journal mode was cut off", path)
 	}
 	p, err := premise(ctx, src)
 	image := src.image

@@ -200,3 +200,24 @@ func TestColdWithAnOrphanedIndex(t *testing.T) {
 		t.Errorf("written to meanwhile: %v", err)
 	}
 }
+
+// A change of the journal mode that was cut off is the application's to roll
+// back; a journal that holds nothing any more is not in the way.
+func TestColdWithAJournal(t *testing.T) {
+	t.Parallel()
+	db := filepath.Join(t.TempDir(), "app.db")
+	shell(t, db, "PRAGMA journal_mode=wal; CREATE TABLE t (v);")
+	for journal, want := range map[string]error{
+		"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + string(make([]byte, 504)): fault.HotJournal,
+		string(make([]byte, 512)):                                          nil,
+		"":                                                                 nil,
+	} {
+		if err := os.WriteFile(db+"-journal", []byte(journal), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, how, err := take(t, db, Options{})
+		if !errors.Is(err, want) || err == nil && how.Method != "cold" {
+			t.Errorf("%.8q: %+v %v", journal, how, err)
+		}
+	}
+}
