@@ -30,7 +30,7 @@ func (p *program) restoreCommand() *cli.Command {
 			"No configuration is needed: --target, --allowed-signers and --identity say it all.",
 		Flags: append(sourceFlags(),
 			&cli.StringFlag{Name: "id", Usage: "the backup's `ID`, the beginning of one, #NUMBER, or latest"},
-			&cli.StringFlag{Name: "at", Usage: "the newest backup taken at or before `TIME` (RFC 3339, '2026-11-23 10:00' in UTC, '2h' ago, or latest)"},
+			&cli.StringFlag{Name: "at", Usage: "the newest backup taken at or before `TIME` (RFC 3339, '2026-11-23 10:00' in UTC, 2h or 3d ago, or latest)"},
 			&cli.StringFlag{Name: "to", Usage: "new database `FILE`"},
 			&cli.BoolFlag{Name: "in-place", Usage: "replace the database at its configured path (or at --to)"},
 			&cli.BoolFlag{Name: "undo", Usage: "put back what the last --in-place replaced"},
@@ -289,7 +289,14 @@ func wanted(id, at string, now time.Time) (catalog.Wanted, error) {
 // parseTime reads what people write down; without a zone it is UTC, as
 // everything that emsafe prints.
 func parseTime(s string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(strings.TrimSuffix(s, " ago")); err == nil {
+	span := strings.TrimSuffix(s, " ago")
+	d, err := time.ParseDuration(span)
+	for unit, hours := range map[string]int{"d": 24, "w": 7 * 24} { // whole ones, which ParseDuration does not know
+		if n, nerr := strconv.ParseUint(strings.TrimSuffix(span, unit), 10, 16); nerr == nil && strings.HasSuffix(span, unit) {
+			d, err = time.Duration(n)*time.Duration(hours)*time.Hour, nil
+		}
+	}
+	if err == nil {
 		if d < 0 {
 			d = -d
 		}
@@ -303,7 +310,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.DateOnly, s); err == nil {
 		return t.Add(24*time.Hour - time.Nanosecond), nil // a day means its end
 	}
-	return time.Time{}, usage("--at %q is not a time; write 2026-11-23T10:00:00Z, '2026-11-23 10:00' (UTC) or 2h", s)
+	return time.Time{}, usage("--at %q is not a time; write 2026-11-23T10:00:00Z, '2026-11-23 10:00' (UTC), 2h or 3d", s)
 }
 
 func parseHead(s string) (catalog.Head, error) {

@@ -5,9 +5,10 @@ import "strings"
 
 // Nearest is the candidate that a misspelled word was meant to be, or "".
 func Nearest(word string, candidates []string) string {
+	word = Fold(word)
 	best, least := "", max(1, len(word)/3)+1
 	for _, c := range candidates {
-		if d := Distance(Fold(word), Fold(c)); d < least {
+		if d := Distance(word, Fold(c)); d < least {
 			best, least = c, d
 		}
 	}

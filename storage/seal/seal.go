@@ -63,8 +63,12 @@ func (d *Digest) UnmarshalText(text []byte) error {
 		return nil
 	}
 	var got Digest
-	n, err := hex.Decode(got[:], text)
-	if err != nil || n != len(got) || len(text) != 2*len(got) || got.String() != string(text) {
+	wrong := len(text) != hex.EncodedLen(len(got))
+	if !wrong {
+		_, err := hex.Decode(got[:], text)
+		wrong = err != nil || got.String() != string(text)
+	}
+	if wrong {
 		return fmt.Errorf("not a SHA-256 in lower-case hex: %q", text)
 	}
 	*d = got
