@@ -37,7 +37,7 @@ func (p *program) restoreCommand() *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be restored and verify its signatures; write nothing"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
 			identityFlag("what opens the backup"),
-			&cli.StringFlag{Name: "check", Value: "quick", Usage: "SQLite check after the page digest: quick, full or none"},
+			&cli.StringFlag{Name: "check", Value: "quick", Usage: "SQLite check after the page digest, `HOW`: quick, full or none"},
 			&cli.Uint64Flag{Name: "min-sequence", Usage: "refuse a target whose newest backup is below `NUMBER`"},
 			&cli.StringFlag{Name: "head", Usage: "refuse a target that does not hold this `NUMBER:DIGEST`, as printed by backup"},
 			&cli.BoolFlag{Name: "allow-broken-chain", Usage: "restore a signed backup although the chain around it has a gap"}),

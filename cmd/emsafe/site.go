@@ -36,9 +36,9 @@ func sourceFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "target", Aliases: []string{"t"}, Usage: "a target's `NAME` in the configuration, or its url (file:///…, s3://bucket/prefix)"},
 		&cli.StringFlag{Name: "allowed-signers", Usage: "pinned public keys, `FILE`; default: the configuration's", EnvVars: []string{"EMSAFE_ALLOWED_SIGNERS"}},
-		&cli.StringFlag{Name: "provider", Usage: "S3 preset for a --target url: aws, r2, b2, wasabi, hetzner, garage, minio or scaleway"},
+		&cli.StringFlag{Name: "provider", Usage: "S3 preset for a --target url, `NAME`: aws, r2, b2, wasabi, hetzner, garage, minio or scaleway"},
 		&cli.StringFlag{Name: "endpoint", Usage: "S3 endpoint `URL` for a --target url"},
-		&cli.StringFlag{Name: "region", Usage: "S3 region for a --target url"},
+		&cli.StringFlag{Name: "region", Usage: "S3 `REGION` for a --target url"},
 		&cli.BoolFlag{Name: "path-style", Usage: "address the bucket in the path"},
 		&cli.StringFlag{Name: "ca-file", Usage: "PEM `FILE` with the certificate authority of the endpoint"},
 	}
