@@ -234,5 +234,7 @@ func (s *staged) discard() {
 	if !s.placed {
 		os.Remove(s.path)
 	}
+	// By word: a child between fork and exec has the descriptor too.
+	unix.Flock(int(s.file.Fd()), unix.LOCK_UN) //nolint:errcheck // closing unlocks as well
 	s.file.Close()
 }

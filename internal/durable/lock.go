@@ -34,5 +34,7 @@ func Lock(file, what string) (unlock func() error, err error) {
 	if err := f.Truncate(0); err == nil {
 		fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
-	return f.Close, nil
+	// Unlocked by word, not only by closing: a child between fork and exec has
+	// the descriptor too, and would keep the lock for a moment.
+	return func() error { return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close()) }, nil
 }

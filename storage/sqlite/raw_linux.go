@@ -61,7 +61,11 @@ func LockExclusive(path string) (release func() error, err error) {
 		}
 		return nil, err
 	}
-	return f.Close, nil
+	// Unlocked by word: a child between fork and exec shares the description.
+	return func() error {
+		lock.Type = unix.F_UNLCK
+		return errors.Join(setLock(f, &lock), f.Close())
+	}, nil
 }
 
 // lastChange is the later of a file's two time stamps.
