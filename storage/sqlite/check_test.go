@@ -119,7 +119,7 @@ c.commit()`, db).CombinedOutput()
 	if _, _, err := take(t, db, Options{}); err != nil {
 		t.Errorf("snapshot: %v", err)
 	}
-	for _, table := range []string{"plain", "a \"quoted\" one"} {
+	for _, table := range []string{"plain", "a \"quoted\" one", "g"} {
 		root := shell(t, db, "SELECT rootpage FROM sqlite_schema WHERE name = '"+table+"' AND type = 'table';")
 		var page int
 		for _, r := range root {

@@ -209,8 +209,8 @@ func TestColdWithAJournal(t *testing.T) {
 	shell(t, db, "PRAGMA journal_mode=wal; CREATE TABLE t (v);")
 	for journal, want := range map[string]error{
 		"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + string(make([]byte, 504)): fault.HotJournal,
-		string(make([]byte, 512)):                                          nil,
-		"":                                                                 nil,
+		string(make([]byte, 512)):                                      nil,
+		"":                                                             nil,
 	} {
 		if err := os.WriteFile(db+"-journal", []byte(journal), 0o600); err != nil {
 			t.Fatal(err)
@@ -218,6 +218,22 @@ func TestColdWithAJournal(t *testing.T) {
 		_, how, err := take(t, db, Options{})
 		if !errors.Is(err, want) || err == nil && how.Method != "cold" {
 			t.Errorf("%.8q: %+v %v", journal, how, err)
+		}
+	}
+}
+
+// Writers before SQLite 3.7 did not keep the header's page count: then it does
+// not count.
+func TestAPageCountOfOld(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"wal", "delete"} {
+		db := filepath.Join(t.TempDir(), "app.db")
+		shell(t, db, "PRAGMA journal_mode="+mode+";"+rows)
+		damage(t, db, func(data []byte) { data[31], data[95] = 3, data[95]+1 })
+		image, how, err := take(t, db, Options{})
+		want, _ := os.ReadFile(db)
+		if err != nil || !bytes.Equal(image, want) {
+			t.Errorf("%s: %+v %v", mode, how, err)
 		}
 	}
 }

@@ -61,14 +61,17 @@ func TestSettledUnderABound(t *testing.T) {
 	defer func(was int64) { maxChanged = was }(maxChanged)
 	maxChanged = 1 << 20
 	db := bigEnough(t)
+	const few = "UPDATE acc SET bal = bal + 1 WHERE id % 100 = 1;"
 	for name, c := range map[string]struct {
 		opt Options
 		sql string
+		end string
 	}{
-		"no time": {Options{MaxHold: 1, Attempts: 2}, "UPDATE acc SET bal = bal + 1 WHERE id % 100 = 1;"},
-		"no room": {Options{MaxHold: time.Minute, Attempts: 2}, "UPDATE acc SET bal = bal + 1, ballast = hex(randomblob(6000));"},
+		"no time": {Options{MaxHold: 1, Attempts: 2}, few, ""},
+		"no room": {Options{MaxHold: time.Minute, Attempts: 2}, "UPDATE acc SET bal = bal + 1, ballast = hex(randomblob(6000));", ""},
+		"grown":   {Options{MaxHold: time.Minute, Attempts: 1}, few, "INSERT INTO acc SELECT id + (SELECT max(id) + 1 FROM acc), 0, pad, ballast FROM acc LIMIT 400;"},
 	} {
-		write := func() Ahead { return &writingAhead{Ahead: newAhead(), t: t, db: db, sql: c.sql} }
+		write := func() Ahead { return &writingAhead{Ahead: newAhead(), t: t, db: db, sql: c.sql, end: c.end} }
 		c.opt.Ahead = write()
 		_, _, err := take(t, db, c.opt)
 		if f := fault.Find(err); f == nil || f.Kind != fault.LockBound || !strings.Contains(f.Remedy, "max_hold") || !strings.Contains(f.Remedy, "allow_block") {
@@ -89,20 +92,27 @@ type writingAhead struct {
 	t    *testing.T
 	db   string
 	sql  string
+	end  string // likewise, when all is copied
 	mu   sync.Mutex
 	puts int
+	over bool // all was copied: what is put now is put under the settling lock
 }
 
 func (a *writingAhead) Reset() error {
-	a.puts = 0
+	a.puts, a.over = 0, false
 	return a.Ahead.Reset()
 }
 
 func (a *writingAhead) Put(i int64, data []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.puts++; a.puts == 10 {
+	a.puts++
+	if a.puts == 10 {
 		shell(a.t, a.db, "PRAGMA busy_timeout=60000;"+a.sql)
+	}
+	if st, err := os.Stat(a.db); err == nil && a.end != "" && !a.over && a.puts == int((st.Size()+chunkSize-1)/chunkSize) {
+		shell(a.t, a.db, "PRAGMA busy_timeout=60000;"+a.end)
+		a.over = true
 	}
 	return a.Ahead.Put(i, data)
 }
@@ -116,5 +126,20 @@ func TestSmallAndSlow(t *testing.T) {
 	want, _ := os.ReadFile(db)
 	if err != nil || how.Method != "ahead" || !bytes.Equal(image, want) {
 		t.Errorf("%+v %v", how, err)
+	}
+}
+
+// Between two slices the application switches to WAL.
+func TestSwitchedToWAL(t *testing.T) {
+	t.Parallel()
+	db := bigEnough(t)
+	openShell(t, db) // keeps the WAL from being taken in
+	ahead := &writingAhead{Ahead: newAhead(), t: t, db: db, sql: "PRAGMA journal_mode=wal; INSERT INTO acc (id, bal) VALUES (9000, 9);"}
+	image, how, err := take(t, db, Options{Ahead: ahead})
+	if err != nil || how.Method != "live" || how.JournalMode != "wal" {
+		t.Fatalf("%+v %v", how, err)
+	}
+	if got := shell(t, file(t, image), "PRAGMA integrity_check; SELECT bal FROM acc WHERE id = 9000;"); got != "ok\n9" {
+		t.Error(got)
 	}
 }
