@@ -201,17 +201,9 @@ func recoverIntent(destination string) error {
 // setAside hard-links the named files of a set into a fresh folder: the old
 // database survives its name.
 func setAside(destination, note string, now time.Time, exts []string) (string, error) {
-	base := destination + beforeInfix + now.UTC().Format("20060102T150405Z")
-	aside := base
-	for i := 2; ; i++ {
-		err := os.Mkdir(aside, 0o700)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrExist) || i > 100 {
-			return "", err
-		}
-		aside = fmt.Sprintf("%s.%d", base, i)
+	aside := nextAside(destination, now).path
+	if err := os.Mkdir(aside, 0o700); err != nil {
+		return "", err
 	}
 	err := os.WriteFile(filepath.Join(aside, noteName), []byte(note+"\n"), 0o600)
 	for _, ext := range exts {

@@ -1,10 +1,12 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,29 +27,62 @@ type Undone struct {
 	Warnings []string
 }
 
+const stampLayout = "20060102T150405Z"
+
+// aside is a folder that a restore over a destination left. Several of one
+// second are numbered: the second one is .2.
+type aside struct {
+	path   string
+	stamp  string
+	number int
+}
+
+func (a aside) compare(b aside) int {
+	return cmp.Or(strings.Compare(a.stamp, b.stamp), cmp.Compare(a.number, b.number))
+}
+
+// asides are the folders that restores over destination left, the newest last.
+// Folders that only look like them are somebody else's.
+func asides(destination string) (all []aside) {
+	found, _ := filepath.Glob(globQuote(destination+beforeInfix) + "*")
+	for _, path := range found {
+		stamp, number, numbered := strings.Cut(strings.TrimPrefix(path, destination+beforeInfix), ".")
+		a := aside{path, stamp, 1}
+		_, err := time.Parse(stampLayout, stamp)
+		if err == nil && numbered {
+			a.number, err = strconv.Atoi(number)
+		}
+		if err == nil {
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(all, aside.compare)
+	return all
+}
+
+// nextAside is a name behind all that are there, also where the clock went
+// back, or an undo has removed one of this second: undo takes the last.
+func nextAside(destination string, now time.Time) aside {
+	next := aside{stamp: now.UTC().Format(stampLayout), number: 1}
+	if all := asides(destination); len(all) > 0 {
+		if last := all[len(all)-1]; last.compare(next) >= 0 {
+			next = aside{stamp: last.stamp, number: last.number + 1}
+		}
+	}
+	next.path = destination + beforeInfix + next.stamp
+	if next.number > 1 {
+		next.path += "." + strconv.Itoa(next.number)
+	}
+	return next
+}
+
 // LastAside returns the newest folder that a restore over destination left,
 // with its note, or a fault.NotFound.
 func LastAside(destination string) (folder, note string, err error) {
-	found, _ := filepath.Glob(globQuote(destination+beforeInfix) + "*")
-	slices.SortFunc(found, func(a, b string) int {
-		// .10 comes after .9: longer first differing suffixes are later.
-		if len(a) != len(b) {
-			return len(a) - len(b)
-		}
-		return strings.Compare(a, b)
-	})
-	slices.SortStableFunc(found, func(a, b string) int {
-		stamp := func(s string) string {
-			s = strings.TrimPrefix(s, destination+beforeInfix)
-			stamp, _, _ := strings.Cut(s, ".")
-			return stamp
-		}
-		return strings.Compare(stamp(a), stamp(b))
-	})
-	for _, folder := range slices.Backward(found) {
-		if _, err := os.Lstat(filepath.Join(folder, filepath.Base(destination))); err == nil {
-			text, _ := os.ReadFile(filepath.Join(folder, noteName))
-			return folder, strings.TrimSpace(string(text)), nil
+	for _, a := range slices.Backward(asides(destination)) {
+		if _, err := os.Lstat(filepath.Join(a.path, filepath.Base(destination))); err == nil {
+			text, _ := os.ReadFile(filepath.Join(a.path, noteName))
+			return a.path, strings.TrimSpace(string(text)), nil
 		}
 	}
 	return "", "", fault.New(fault.NotFound, "no restore over %s left anything to put back", destination).
@@ -139,13 +174,12 @@ func existing(destination string) []string {
 // switch: what they hold is still the file at the destination.
 func dropStale(destination string) {
 	now, _ := os.Lstat(destination) // nothing there is no file's name
-	found, _ := filepath.Glob(globQuote(destination+beforeInfix) + "*")
-	for _, folder := range found {
-		old, err := os.Lstat(filepath.Join(folder, filepath.Base(destination)))
+	for _, a := range asides(destination) {
+		old, err := os.Lstat(filepath.Join(a.path, filepath.Base(destination)))
 		// A folder without a main file held only sidecars that a restore
 		// found alone: that is kept.
-		if err == nil && os.SameFile(now, old) || onlyNote(folder) {
-			os.RemoveAll(folder)
+		if err == nil && os.SameFile(now, old) || onlyNote(a.path) {
+			os.RemoveAll(a.path)
 		}
 	}
 }
