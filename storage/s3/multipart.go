@@ -254,15 +254,40 @@ func (m *multi) abandon(ctx context.Context, err error) error {
 	return err
 }
 
+// abortTries bounds how often an upload is aborted until it is gone.
+const abortTries = 5
+
 // abort works on when ctx has ended: an interrupt must not leave parts that
-// nobody sees and somebody pays for.
+// nobody sees and somebody pays for. A part that the server was still taking
+// in may land after the abort and bring the upload back, so that S3 asks to
+// abort until nothing is listed.
 func (m *multi) abort(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
 	defer cancel()
-	return m.b.retry(ctx, func() error {
-		_, err := m.b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
-			Bucket: m.b.bucket(), Key: m.b.name(m.up.key), UploadId: m.id,
+	for try := 1; ; try++ {
+		err := m.b.retry(ctx, func() error {
+			_, err := m.b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
+				Bucket: m.b.bucket(), Key: m.b.name(m.up.key), UploadId: m.id,
+			})
+			return err
 		})
-		return err
-	})
+		if code, _ := reply(err); err != nil && (try == 1 || code != "NoSuchUpload") {
+			return err
+		}
+		if try == abortTries || !m.listed(ctx, try) {
+			return nil
+		}
+	}
+}
+
+// listed waits a moment, longer with every try, and reports whether the upload
+// is still there. Credentials that may not look say no.
+func (m *multi) listed(ctx context.Context, try int) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Duration(try) * 50 * time.Millisecond):
+	}
+	_, err := m.b.client.ListParts(ctx, &s3.ListPartsInput{Bucket: m.b.bucket(), Key: m.b.name(m.up.key), UploadId: m.id})
+	return err == nil
 }
