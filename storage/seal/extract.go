@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -38,10 +37,19 @@ func Extract(ctx context.Context, fetch Fetch, ids Identities, s Sealed, c Conte
 	if err != nil {
 		return parts.blame(identityError(err))
 	}
-	if err := extractFrames(ctx, newFrameReader(plain), c, dst); err != nil {
-		return parts.blame(err)
+	digest := NewPageDigest(c.PageSize)
+	err = extractFrames(ctx, newFrameReader(plain), c.Size, func(x *extracted, dec *zstd.Decoder) error {
+		if err := x.unpack(dec); err != nil {
+			return err
+		}
+		x.hashes = hashPages(x.hashes[:0], x.plain, c.PageSize)
+		_, err := dst.WriteAt(x.plain, x.offset)
+		return err
+	}, func(x *extracted) { digest.Add(x.hashes) })
+	if err == nil {
+		err = digest.compare(c)
 	}
-	return nil
+	return parts.blame(err)
 }
 
 // identityError tells a key that does not fit from a header that is broken.
@@ -70,22 +78,19 @@ type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
-func extractFrames(ctx context.Context, fr *frameReader, c Content, dst io.WriterAt) error {
-	digest := NewPageDigest(c.PageSize)
+// extractFrames takes the frames of content of size bytes through work, in
+// parallel, and then through sink, in order, and holds the seek table against
+// them.
+func extractFrames(ctx context.Context, fr *frameReader, size int64, work func(*extracted, *zstd.Decoder) error, sink func(*extracted)) error {
 	var seek seekTable
 	pool := sync.Pool{New: func() any { return &extracted{plain: make([]byte, 0, FrameSize)} }}
-	work := func() (func(*extracted) error, error) {
-		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxMemory(FrameSize), zstd.WithDecoderMaxWindow(FrameSize), zstd.WithDecodeAllCapLimit(true))
-		if err != nil {
-			return nil, fmt.Errorf("start zstd decoder: %w", err)
-		}
-		return func(x *extracted) error { return x.unpack(dec, c.PageSize, dst) }, nil
+	newWork := func() (func(*extracted) error, error) {
+		dec, err := newDecoder()
+		return func(x *extracted) error { return work(x, dec) }, err
 	}
-	workers := min(runtime.GOMAXPROCS(0), 8)
-	o, err := startOrdered(workers, work, func(x *extracted) error {
-		digest.Add(x.hashes)
-		seek.add(len(x.packed), len(x.plain))
+	o, err := startOrdered(workers(), newWork, func(x *extracted) error {
+		sink(x)
+		seek.add(len(x.packed), x.want)
 		pool.Put(x)
 		return ctx.Err()
 	})
@@ -98,9 +103,9 @@ func extractFrames(ctx context.Context, fr *frameReader, c Content, dst io.Write
 		if x.packed, err = fr.next(x.packed[:0]); err != nil {
 			break
 		}
-		x.offset, x.want = offset, int(min(FrameSize, c.Size-offset))
+		x.offset, x.want = offset, int(min(FrameSize, size-offset))
 		if x.want <= 0 {
-			err = damaged("more content than the %d bytes signed for", c.Size)
+			err = damaged("more content than the %d bytes signed for", size)
 			break
 		}
 		offset += int64(x.want)
@@ -115,17 +120,33 @@ func extractFrames(ctx context.Context, fr *frameReader, c Content, dst io.Write
 	switch {
 	case err != nil:
 		return err
-	case offset != c.Size:
-		return damaged("content ends after %d of %d bytes", offset, c.Size)
+	case offset != size:
+		return damaged("content ends after %d of %d bytes", offset, size)
 	case !bytes.Equal(fr.seek, seek.marshal()[8:]):
 		return damaged("the seek table does not describe the frames")
-	case digest.Sum() != c:
-		return damaged("the database digest is %s, not the signed %s", digest.Sum().Digest, c.Digest)
 	}
 	return nil
 }
 
-func (x *extracted) unpack(dec *zstd.Decoder, pageSize int, dst io.WriterAt) error {
+func newDecoder() (*zstd.Decoder, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(FrameSize), zstd.WithDecoderMaxWindow(FrameSize), zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		return nil, fmt.Errorf("start zstd decoder: %w", err)
+	}
+	return dec, nil
+}
+
+// compare holds the digest of what came out against what was signed.
+func (d *PageDigest) compare(c Content) error {
+	if got := d.Sum(); got != c {
+		return damaged("the database digest is %s, not the signed %s", got.Digest, c.Digest)
+	}
+	return nil
+}
+
+// unpack decompresses the frame to exactly the size that it must have.
+func (x *extracted) unpack(dec *zstd.Decoder) error {
 	plain, err := dec.DecodeAll(x.packed, x.plain[:0])
 	if err != nil {
 		return damaged("zstd frame at %d: %v", x.offset, err)
@@ -134,7 +155,5 @@ func (x *extracted) unpack(dec *zstd.Decoder, pageSize int, dst io.WriterAt) err
 	if len(plain) != x.want {
 		return damaged("zstd frame at %d holds %d bytes, not %d", x.offset, len(plain), x.want)
 	}
-	x.hashes = hashPages(x.hashes[:0], plain, pageSize)
-	_, err = dst.WriteAt(plain, x.offset)
-	return err
+	return nil
 }

@@ -98,7 +98,7 @@ func (p *partReader) Read(b []byte) (int, error) {
 // blame prefers the error of a part over what it led to further up: age and
 // zstd only see a stream that broke off.
 func (p *partReader) blame(err error) error {
-	if p.err != nil && p.err != io.EOF {
+	if err != nil && p.err != nil && p.err != io.EOF {
 		return p.err
 	}
 	return err

@@ -430,7 +430,6 @@ func FuzzFrames(f *testing.F) {
 	t.add(1, 2)
 	f.Add(append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x00, 0x01, 0x00, 0x00}, t.marshal()...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		k := Content{Size: 512, PageSize: 512, Pages: 1}
-		extractFrames(t.Context(), newFrameReader(bytes.NewReader(data)), k, make(memory, 512)) //nolint:errcheck // must not panic
+		extractFrames(t.Context(), newFrameReader(bytes.NewReader(data)), 512, (*extracted).unpack, func(*extracted) {}) //nolint:errcheck // must not panic
 	})
 }
