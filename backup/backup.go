@@ -1,6 +1,6 @@
-// Package backup takes the copy: it snapshots a live database, seals it into
-// the local spool, ships it to every target while it is still being sealed,
-// and commits a signed, chained manifest in each. [Database] is the call.
+// Package backup takes the copy: it snapshots a live database, seals it, or
+// the pages that changed, into the local spool, ships it to every target, and
+// commits a signed, chained manifest in each. [Database] is the call.
 //
 // A backup exists in a target when its manifest does, and not before. What
 // could not be shipped waits in the spool and goes first next time.
@@ -8,16 +8,14 @@ package backup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 	"emsafe/storage"
+	"emsafe/storage/catalog"
 	"emsafe/storage/seal"
 	"emsafe/storage/sqlite"
 )
@@ -37,6 +35,9 @@ type Job struct {
 	State      string // folder; made 0700 if missing
 	Targets    []storage.Target
 	TakeOver   bool // go on from what the targets hold, whoever made it
+	Policy     Policy
+	Full       bool // a full backup, whatever the policy says
+	Heartbeat  bool // when nothing changed, sign that; otherwise leave no trace
 	Now        func() time.Time
 	Progress   func(done, total int64) // plaintext bytes sealed; may be nil
 }
@@ -45,6 +46,11 @@ type Job struct {
 type Outcome struct {
 	Database string          `json:"database"`
 	ID       string          `json:"id"`
+	Kind     string          `json:"kind"`             // full, delta, heartbeat, or unchanged: nothing was committed
+	Parent   string          `json:"parent,omitempty"` // id of the backup that a delta or a heartbeat builds on
+	Pages    int64           `json:"delta_pages,omitempty"`
+	Proven   bool            `json:"proven"`             // the WAL proved which pages could have changed
+	WhyFull  string          `json:"why_full,omitempty"` // instead of a delta
 	Content  seal.Content    `json:"content"`
 	Sealed   int64           `json:"sealed_bytes"`
 	At       time.Time       `json:"snapshot_at"`
@@ -63,60 +69,192 @@ type TargetOutcome struct {
 	Alarm    error       `json:"-"` // committed, but what was found there is wrong
 }
 
+// Unchanged is the kind of an outcome that committed nothing because nothing
+// changed.
+const Unchanged = "unchanged"
+
 // Database takes one backup. The outcome is valid as far as it goes also when
 // the error is not nil.
 func Database(ctx context.Context, job Job) (Outcome, error) {
 	out := Outcome{Database: job.Database}
+	k, err := open(job)
+	if err != nil {
+		return out, err
+	}
+	defer k.close()
+	waiting, err := k.spool.waiting()
+	if err != nil {
+		return out, err
+	}
+	p := k.plan(waiting)
+	if p.full {
+		return k.full(ctx, p.why, waiting)
+	}
+	out, err = k.delta(ctx, p, waiting)
+	var no *notDelta
+	switch {
+	case errors.As(err, &no):
+		return k.full(ctx, no.why, waiting)
+	case err == nil || !errors.Is(err, errNoParent):
+		return out, err
+	}
+	// A target lost what the delta builds on. It gets a full one at once, and
+	// the others have one more.
+	if waiting, err = k.spool.waiting(); err != nil {
+		return out, err
+	}
+	again, err := k.full(ctx, "a target does not hold what a delta would build on", waiting)
+	for i, t := range again.Targets {
+		if t.Alarm == nil {
+			again.Targets[i].Alarm = out.alarmOf(t.Target)
+		}
+	}
+	return again, errors.Join(err, out.alarms())
+}
+
+func (o Outcome) alarmOf(target string) error {
+	for _, t := range o.Targets {
+		if t.Target == target {
+			return t.Alarm
+		}
+	}
+	return nil
+}
+
+func (o Outcome) alarms() error {
+	var alarms []error
+	for _, t := range o.Targets {
+		if t.Alarm != nil {
+			alarms = append(alarms, fmt.Errorf("target %s: %w", t.Target, t.Alarm))
+		}
+	}
+	return errors.Join(alarms...)
+}
+
+// keeper is one database in the care of this process: locked, with what is
+// remembered of it.
+type keeper struct {
+	job    Job
+	spool  *spool
+	memory *memory
+	index  *index // nil if there is none to use
+	why    string // there is no index
+	tail   *sqlite.Tail
+	unlock func() error
+}
+
+func open(job Job) (*keeper, error) {
 	if job.Now == nil {
 		job.Now = time.Now
 	}
-	sp, err := openSpool(job.State, job.Database)
-	if err != nil {
-		return out, err
+	k := &keeper{job: job}
+	var err error
+	if k.spool, err = openSpool(job.State, job.Database); err != nil {
+		return nil, err
 	}
-	unlock, err := durable.Lock(LockFile(job.State, job.Database), "database "+job.Database)
-	if err != nil {
-		return out, spoolError(err, sp.dir)
+	if k.unlock, err = durable.Lock(LockFile(job.State, job.Database), "database "+job.Database); err != nil {
+		return nil, spoolError(err, k.spool.dir)
 	}
-	defer unlock() //nolint:errcheck // the process is done with it
-	waiting, err := sp.waiting()
-	if err != nil {
-		return out, err
+	if k.memory, err = remember(job); err != nil {
+		k.close()
+		return nil, spoolError(err, k.spool.dir)
 	}
-	memory, err := remember(job)
-	if err != nil {
-		return out, spoolError(err, sp.dir)
+	if job.TakeOver {
+		for _, t := range job.Targets {
+			k.memory.forget(t.Name)
+		}
 	}
+	k.index, err = openIndex(IndexFile(job.State, job.Database))
+	switch {
+	case err != nil:
+		k.why = err.Error()
+	case k.index.Lineage != k.memory.lineage():
+		k.dropIndex("the page index is of another lineage")
+	}
+	return k, nil
+}
 
+func (k *keeper) close() {
+	if k.index != nil {
+		k.index.close()
+	}
+	k.unlock() //nolint:errcheck // the process is done with it
+}
+
+// dropIndex forgets the index: the next backup is a full one, and why.
+func (k *keeper) dropIndex(why string) {
+	if k.index != nil {
+		k.index.close()
+	}
+	k.index, k.why = nil, why
+	DropIndex(k.job.State, k.job.Database) //nolint:errcheck // it is not trusted either
+}
+
+// plan says what the next backup should be: the policy's answer, if every
+// target holds what that would build on, or gets it first.
+func (k *keeper) plan(waiting []*spooled) plan {
+	switch {
+	case k.index == nil:
+		return plan{full: true, why: k.why}
+	case k.job.Full:
+		return plan{full: true, why: "it was asked for"}
+	}
+	p := k.index.Ladder.next(k.job.Now(), k.job.Policy)
+	if p.full {
+		return p
+	}
+	for _, t := range k.job.Targets {
+		if _, ok := k.memory.parent(t.Name, p.parent.ID); !ok && !k.waits(waiting, p.parent.ID, t.Name) {
+			return plan{full: true, why: "target " + t.Name + " does not hold what a delta would build on"}
+		}
+	}
+	return p
+}
+
+// waits reports whether a backup waits in the spool for a target.
+func (k *keeper) waits(waiting []*spooled, id, target string) bool {
+	for _, item := range waiting {
+		if item.ID == id {
+			return !k.memory.isDone(item, target)
+		}
+	}
+	return false
+}
+
+// full takes a full backup, which is shipped while it is being sealed.
+func (k *keeper) full(ctx context.Context, why string, waiting []*spooled) (Outcome, error) {
+	out := Outcome{Database: k.job.Database, Kind: catalog.KindFull, WhyFull: why}
 	streams := newFeed()
 	defer streams.close()
-	shipping := startShipping(ctx, job, memory, waiting, streams)
-	item, err := sealInto(ctx, job, sp, streams, &out)
+	shipping := startShipping(ctx, k.job, k.memory, load{waiting: waiting, feed: streams})
+	item, err := k.sealFull(ctx, streams, &out)
 	if err != nil {
 		streams.fail(err)
 		shipping.wait()
 		return out, err
 	}
 	out.Targets = shipping.wait()
-	return out, settle(ctx, job, sp, item, waiting, out)
+	return out, k.settle(ctx, item, waiting, out)
 }
 
 // settle removes from the spool what every target has, and says what is left.
-func settle(ctx context.Context, job Job, sp *spool, item *spooled, waiting []*spooled, out Outcome) error {
-	var failed, alarms []error
+func (k *keeper) settle(ctx context.Context, item *spooled, waiting []*spooled, out Outcome) error {
+	job, sp := k.job, k.spool
+	var failed []error
 	for _, t := range out.Targets {
 		if t.Err != nil {
 			failed = append(failed, fmt.Errorf("target %s: %w", t.Target, t.Err))
 		}
-		if t.Alarm != nil {
-			alarms = append(alarms, fmt.Errorf("target %s: %w", t.Target, t.Alarm))
-		}
 	}
 	for _, s := range append(waiting, item) {
+		if s.Kind == catalog.KindHeartbeat {
+			continue // never in the spool
+		}
 		if err := sp.settle(s, job.targetNames()); err != nil {
 			failed = append(failed, err)
 		}
 	}
+	k.forgetParents(waiting)
 	waits := fmt.Sprintf("The sealed backup waits in %s; the next `emsafe backup %s` ships it.", sp.dir, job.Database)
 	switch {
 	case len(failed) > 0 && ctx.Err() != nil:
@@ -126,10 +264,21 @@ func settle(ctx context.Context, job Job, sp *spool, item *spooled, waiting []*s
 			WithSafe("What was committed before is untouched. The sealed backup waits in %s; `emsafe backup %s` ships it when that is mended.", sp.dir, job.Database)
 	case len(failed) > 0:
 		return fault.New(fault.Partial, "%d of %d targets have backup %s: %w", len(out.Targets)-len(failed), len(out.Targets), item.ID, errors.Join(failed...))
-	case len(alarms) > 0:
-		return errors.Join(alarms...)
 	}
-	return nil
+	return out.alarms()
+}
+
+// forgetParents lets go of what no later delta will be taken against.
+func (k *keeper) forgetParents(waiting []*spooled) {
+	if k.index == nil {
+		return
+	}
+	ids := k.index.Ladder.parents()
+	ids[k.index.ID] = true
+	for _, item := range waiting {
+		ids[item.ID], ids[item.Parent] = true, true
+	}
+	k.memory.retain(ids)
 }
 
 // unshipped is a failure of all targets: the first one's kind and remedy.
@@ -149,89 +298,4 @@ func (j Job) targetNames() []string {
 		names = append(names, t.Name)
 	}
 	return names
-}
-
-// sealInto snapshots and seals into the spool; the feed carries the sealed
-// bytes on to the targets meanwhile.
-func sealInto(ctx context.Context, job Job, sp *spool, feed *feed, out *Outcome) (*spooled, error) {
-	scratch, err := seal.NewScratch(sp.dir)
-	if err != nil {
-		return nil, spoolError(err, sp.dir)
-	}
-	defer scratch.Close()
-	opt := job.Snapshot
-	opt.Ahead = scratch
-
-	id := newID(job.Now())
-	var w *seal.Writer
-	var file *os.File
-	giveUp := func() {
-		if w != nil {
-			w.Abort()
-		}
-		if file != nil {
-			file.Close()
-			os.Remove(file.Name())
-		}
-		w, file = nil, nil
-	}
-	image, err := sqlite.Snapshot(ctx, job.Path, opt, func(image sqlite.Image) (io.Writer, error) {
-		giveUp()
-		total := int64(image.PageSize) * image.Pages
-		var err error
-		if file, err = sp.create(id); err != nil {
-			return nil, err
-		}
-		stream, err := feed.start(file)
-		if err != nil {
-			return nil, err
-		}
-		w, err = seal.NewWriter(stream, seal.Options{Recipients: job.Recipients, PageSize: image.PageSize, Level: job.Level})
-		if err != nil {
-			return nil, err
-		}
-		return &meter{w: w, total: total, report: job.Progress}, nil
-	})
-	if err != nil {
-		giveUp()
-		return nil, spoolError(err, sp.dir)
-	}
-	sealed, content, err := w.Close()
-	if err == nil && content.Size != int64(image.PageSize)*image.Pages {
-		err = fmt.Errorf("the snapshot gave %d bytes for %d pages", content.Size, image.Pages)
-	}
-	if err != nil {
-		w = nil
-		giveUp()
-		return nil, spoolError(err, sp.dir)
-	}
-	out.ID, out.Content, out.Sealed, out.At, out.Held, out.Method = id, content, sealed.Size, image.At, image.Held, image.Method
-	item := newSpooled(id, job, image, sealed, content)
-	description, err := json.Marshal(item)
-	if err != nil {
-		return nil, err
-	}
-	// The targets get the end of the stream now and its description with it;
-	// the spool is made durable while they finish.
-	feed.finish(item)
-	if err := sp.keep(id, description, file); err != nil {
-		return nil, spoolError(err, sp.dir)
-	}
-	return item, nil
-}
-
-// meter counts plaintext for the progress display.
-type meter struct {
-	w           io.Writer
-	done, total int64
-	report      func(done, total int64)
-}
-
-func (m *meter) Write(p []byte) (int, error) {
-	n, err := m.w.Write(p)
-	m.done += int64(n)
-	if m.report != nil {
-		m.report(m.done, m.total)
-	}
-	return n, err
 }

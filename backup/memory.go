@@ -67,19 +67,81 @@ func (m *memory) others(repository string) []catalog.Head {
 	return heads
 }
 
-// learn keeps a target's head durably. A target has one repository: an
-// earlier one is forgotten.
-func (m *memory) learn(target string, head catalog.Head) error {
+// learn keeps a target's newest manifest durably, also as a parent. A target
+// has one repository: an earlier one is forgotten.
+func (m *memory) learn(target, address string, e *catalog.Entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, h := range m.kept.Heads {
 		if h.Target == target {
 			delete(m.kept.Heads, id)
+			if id != e.Repository {
+				delete(m.kept.Parents, target)
+			}
 		}
 	}
+	head := e.Head()
 	head.Target = target
 	m.kept.Heads[head.Repository] = head
+	m.kept.Addresses[target] = address
+	m.note(target, e)
 	return m.kept.Save(m.file)
+}
+
+// address is where a target was when its head was learned.
+func (m *memory) address(target string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept.Addresses[target]
+}
+
+// recall keeps e as a possible parent.
+func (m *memory) recall(target string, e *catalog.Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note(target, e)
+}
+
+// note keeps e as a possible parent. The caller holds the lock.
+func (m *memory) note(target string, e *catalog.Entry) {
+	if e.Kind == catalog.KindHeartbeat {
+		return
+	}
+	if m.kept.Parents[target] == nil {
+		m.kept.Parents[target] = map[string]catalog.Committed{}
+	}
+	m.kept.Parents[target][e.ID] = e.Committed()
+}
+
+// parent is where a backup stands in a target's chain, if it may be a parent
+// there.
+func (m *memory) parent(target, id string) (catalog.Committed, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, ok := m.kept.Parents[target][id]
+	return c, ok
+}
+
+// forget takes every possible parent from a target: the next backup there is
+// a full one.
+func (m *memory) forget(target string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.kept.Parents, target)
+}
+
+// retain forgets parents that nobody will ask for again. It is written with
+// the next commit.
+func (m *memory) retain(ids map[string]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, parents := range m.kept.Parents {
+		for id := range parents {
+			if !ids[id] {
+				delete(parents, id)
+			}
+		}
+	}
 }
 
 // done notes that a target has an item.

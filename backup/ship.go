@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,16 +20,23 @@ type shipping struct {
 	outcomes []TargetOutcome
 }
 
-// startShipping ships what waits, and then the backup of the feed, to every
-// target independently.
-func startShipping(ctx context.Context, job Job, memory *memory, waiting []*spooled, feed *feed) *shipping {
+// load is what is to be shipped: what waits in the spool, oldest first, and
+// then either the backup of the feed, or one that is in the spool as well.
+type load struct {
+	waiting []*spooled
+	feed    *feed
+	item    *spooled
+}
+
+// startShipping ships a load to every target independently.
+func startShipping(ctx context.Context, job Job, memory *memory, load load) *shipping {
 	s := &shipping{outcomes: make([]TargetOutcome, len(job.Targets))}
 	for i, target := range job.Targets {
 		s.group.Go(func() {
 			out := &s.outcomes[i]
 			out.Target = target.Name
 			sh := &shipper{job: job, target: target.Name, memory: memory, out: out}
-			out.Err = sh.run(ctx, target, waiting, feed)
+			out.Err = sh.run(ctx, target, load)
 		})
 	}
 	return s
@@ -49,26 +57,69 @@ type shipper struct {
 	head   catalog.Head
 }
 
-func (s *shipper) run(ctx context.Context, target storage.Target, waiting []*spooled, feed *feed) error {
+func (s *shipper) run(ctx context.Context, target storage.Target, load load) error {
 	bucket, err := target.Open(ctx)
 	if err != nil {
 		return err
 	}
+	if load.item != nil && load.item.Kind == catalog.KindHeartbeat && s.undone(load.waiting) == 0 && s.trust(bucket) {
+		return s.commit(ctx, load.item, "")
+	}
 	if err := s.open(ctx, bucket); err != nil {
 		return err
 	}
-	s.recall(ctx, waiting)
-	for _, item := range waiting {
+	s.recall(ctx, load.waiting)
+	for _, item := range load.waiting {
 		if s.memory.isDone(item, s.target) {
 			continue
 		}
-		if err := s.shipFile(ctx, item); err != nil {
+		err := s.shipFile(ctx, item)
+		if errors.Is(err, errNoParent) {
+			// It can never be restored there, and must not be in the way.
+			s.memory.done(item, s.target)
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("ship %s, which waits in the spool: %w", item.ID, err)
 		}
 		s.out.Caught++
 	}
-	return s.shipFeed(ctx, feed)
+	switch {
+	case load.feed != nil:
+		return s.shipFeed(ctx, load.feed)
+	case load.item.Kind == catalog.KindHeartbeat:
+		return s.commit(ctx, load.item, "")
+	case s.memory.isDone(load.item, s.target):
+		return nil
+	}
+	return s.shipFile(ctx, load.item)
 }
+
+// undone counts what the target does not have yet.
+func (s *shipper) undone(items []*spooled) (n int) {
+	for _, item := range items {
+		if !s.memory.isDone(item, s.target) {
+			n++
+		}
+	}
+	return n
+}
+
+// trust goes by what is remembered of the target without a look at it: a
+// heartbeat is worth one request, and the manifest that it would overwrite
+// refuses it.
+func (s *shipper) trust(bucket storage.Bucket) bool {
+	head := s.memory.headOf(s.target, "")
+	if head.IsZero() || s.job.TakeOver || s.memory.address(s.target) != bucket.String() {
+		return false
+	}
+	s.chain = catalog.Trusted(bucket, head.Repository, s.job.Signers).Chain(s.job.Database)
+	s.head = head
+	return true
+}
+
+// errNoParent says that a target does not have what a delta is taken against.
+var errNoParent = errors.New("the target does not hold the backup that this one builds on")
 
 // recall notes what a run that was killed committed here and could not note
 // any more: it would be committed twice.
@@ -86,6 +137,7 @@ func (s *shipper) recall(ctx context.Context, waiting []*spooled) {
 		for _, item := range waiting {
 			if item.ID == entry.ID && !s.memory.isDone(item, s.target) {
 				s.memory.done(item, s.target)
+				s.memory.recall(s.target, entry)
 			}
 		}
 	}
@@ -131,10 +183,12 @@ func (s *shipper) findHead(ctx context.Context) error {
 		s.out.Alarm = fault.New(fault.RolledBack, "manifest %d, which this host committed, is not in %s any more", known.Sequence, s.chain.Bucket).
 			WithSafe("The new backup is committed and chained to the remembered manifest %s.", known)
 		s.head = known
+		s.memory.forget(s.target)
 		return nil
 	case errors.Is(err, fault.Forged), errors.Is(err, fault.Damaged):
 		if newest == known.Sequence {
 			s.out.Alarm, s.head = err, known
+			s.memory.forget(s.target)
 			return nil
 		}
 		return err
@@ -146,11 +200,14 @@ func (s *shipper) findHead(ctx context.Context) error {
 			entry.Sequence, s.job.Database, s.chain.Bucket, entry.Host, entry.CommittedAt.Format(time.RFC3339))
 	}
 	s.head = entry.Head()
-	return s.memory.learn(s.target, s.head)
+	return s.memory.learn(s.target, s.chain.Bucket.String(), entry)
 }
 
 // shipFile ships a backup that is complete in the spool.
 func (s *shipper) shipFile(ctx context.Context, item *spooled) error {
+	if err := s.hasParent(item); err != nil {
+		return err
+	}
 	sp, err := openSpool(s.job.State, s.job.Database)
 	if err != nil {
 		return err
@@ -198,13 +255,11 @@ const commitTries = 5
 // commit signs the manifest into the chain. From here the backup exists.
 func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) error {
 	for try := 1; ; try++ {
-		entry, err := s.chain.Add(ctx, s.job.Key, s.head, catalog.Manifest{
-			Host: item.Host, Lineage: s.memory.lineage(), ID: item.ID, Kind: catalog.KindFull,
-			SnapshotAt: item.SnapshotAt, CommittedAt: s.job.Now().UTC().Truncate(time.Millisecond),
-			Payload: catalog.Payload{Key: payloadKey, Sealed: item.Sealed}, Content: item.Content,
-			Source: item.Source, Recipients: item.Recipients, Versions: item.Versions,
-			Heads: s.memory.others(s.chain.Repository),
-		})
+		m, err := s.manifest(item, payloadKey)
+		if err != nil {
+			return err
+		}
+		entry, err := s.chain.Add(ctx, s.job.Key, s.head, m)
 		if errors.Is(err, storage.ErrExists) && try < commitTries {
 			// Another daemon of this lineage was faster, or it is a foreign
 			// one: findHead tells.
@@ -219,6 +274,36 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 		s.head = entry.Head()
 		s.out.Sequence, s.out.Manifest = entry.Sequence, entry.Digest
 		s.memory.done(item, s.target)
-		return s.memory.learn(s.target, s.head)
+		return s.memory.learn(s.target, s.chain.Bucket.String(), entry)
 	}
+}
+
+func (s *shipper) hasParent(item *spooled) error {
+	if _, ok := s.memory.parent(s.target, item.Parent); !ok && item.Parent != "" {
+		return errNoParent
+	}
+	return nil
+}
+
+// manifest describes an item as it is committed in this target.
+func (s *shipper) manifest(item *spooled, payloadKey string) (catalog.Manifest, error) {
+	m := catalog.Manifest{
+		Host: item.Host, Lineage: s.memory.lineage(), ID: item.ID, Kind: item.Kind, Delta: item.Delta,
+		SnapshotAt: item.SnapshotAt, CommittedAt: s.job.Now().UTC().Truncate(time.Millisecond),
+		Content: item.Content, Source: item.Source, Recipients: item.Recipients, Versions: item.Versions,
+		Heads: s.memory.others(s.chain.Repository),
+	}
+	if item.Kind != catalog.KindHeartbeat {
+		m.Payload = &catalog.Payload{Key: payloadKey, Sealed: item.Sealed}
+	}
+	if item.Parent == "" {
+		return m, nil
+	}
+	p, ok := s.memory.parent(s.target, item.Parent)
+	if !ok {
+		return m, errNoParent
+	}
+	m.Parent = &catalog.Parent{ID: item.Parent, Sequence: p.Sequence, Manifest: p.Manifest}
+	m.Ancestors = append(slices.Clone(p.Ancestors), p.Sequence)
+	return m, nil
 }

@@ -29,6 +29,9 @@ type spool struct{ dir string }
 // spooled is a sealed backup, described but for what differs by target.
 type spooled struct {
 	ID         string            `json:"id"`
+	Kind       string            `json:"kind"`
+	Parent     string            `json:"parent,omitempty"` // id of what a delta or a heartbeat is taken against
+	Delta      *seal.Delta       `json:"delta,omitempty"`
 	Host       string            `json:"host"`
 	SnapshotAt time.Time         `json:"snapshot_at"`
 	Sealed     seal.Sealed       `json:"sealed"`
@@ -50,9 +53,9 @@ func random(n int) string {
 	return hex.EncodeToString(b)
 }
 
-func newSpooled(id string, job Job, image sqlite.Image, sealed seal.Sealed, content seal.Content) *spooled {
+func newSpooled(id, kind string, job Job, image sqlite.Image, sealed seal.Sealed, content seal.Content) *spooled {
 	return &spooled{
-		ID: id, Host: job.Host, SnapshotAt: image.At.UTC().Truncate(time.Millisecond),
+		ID: id, Kind: kind, Host: job.Host, SnapshotAt: image.At.UTC().Truncate(time.Millisecond),
 		Sealed: sealed, Content: content,
 		Source: catalog.Source{
 			JournalMode: image.JournalMode, WriterVersion: image.WriterVersion,
@@ -114,6 +117,9 @@ func (s *spool) load(id string) (*spooled, error) {
 	item := &spooled{}
 	jerr := json.Unmarshal(data, item)
 	st, serr := os.Stat(s.file(id, ".age"))
+	if item.Kind == "" {
+		item.Kind = catalog.KindFull // written before there were others
+	}
 	if jerr != nil || serr != nil || st.Size() != item.Sealed.Size || item.ID != id {
 		// Nothing to ship: better dropped than in the way of every later backup.
 		return nil, s.remove(id)

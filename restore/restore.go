@@ -48,8 +48,9 @@ type Request struct {
 type Plan struct {
 	Target   string
 	Entry    *catalog.Entry
-	Newest   *catalog.Entry // head of that target's chain
-	Proven   string         // what freshness was held against; "" if nothing
+	Path     []*catalog.Entry // what is fetched: a full backup and the deltas that lead from it to Entry
+	Newest   *catalog.Entry   // head of that target's chain
+	Proven   string           // what freshness was held against; "" if nothing
 	Warnings []string
 	Existing *Existing // what is at the destination now, nil if nothing
 
@@ -62,6 +63,7 @@ type candidate struct {
 	target string
 	chain  *catalog.Chain
 	found  *catalog.Found
+	path   []*catalog.Entry
 }
 
 // Choose finds the wanted backup in the targets, verifies what leads to it,
@@ -101,7 +103,7 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 		plan.Warnings = append(plan.Warnings, "not used: "+err.Error())
 	}
 	c := candidates[best]
-	plan.Target, plan.chain, plan.Entry, plan.Newest = c.target, c.chain, c.found.Entry, c.found.Head().Entry
+	plan.Target, plan.chain, plan.Entry, plan.Path, plan.Newest = c.target, c.chain, c.found.Entry, c.path, c.found.Head().Entry
 	plan.Proven = provenBy(req, c, candidates)
 	if req.AllowBroken {
 		for _, err := range catalog.Links(c.found.Since, 0) {
@@ -136,7 +138,12 @@ func open(ctx context.Context, req Request, t storage.Target) (candidate, error)
 		// With a chain that is allowed to be broken the head may be unreadable.
 		found.Since[len(found.Since)-1].Entry = found.Entry
 	}
-	return candidate{t.Name, chain, found}, nil
+	path, err := chain.Path(ctx, found.Entry)
+	var broken *catalog.BrokenPath
+	if errors.As(err, &broken) {
+		return candidate{}, offer(ctx, chain, found.Entry, broken.Sequence, err)
+	}
+	return candidate{t.Name, chain, found, path}, err
 }
 
 // fresh refuses a target whose newest backup is older than one that the

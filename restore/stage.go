@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -19,9 +17,7 @@ import (
 
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
-	"emsafe/storage"
 	"emsafe/storage/catalog"
-	"emsafe/storage/seal"
 	"emsafe/storage/sqlite"
 )
 
@@ -113,7 +109,7 @@ func (p *Plan) fill(ctx context.Context, s *staged) error {
 		return err
 	}
 	dst := &flusher{file: s.file, total: p.Entry.Content.Size, report: p.req.Progress}
-	if err := Open(ctx, p.chain, p.Entry, p.req.Identities, dst); err != nil {
+	if err := p.assemble(ctx, dst); err != nil {
 		return err
 	}
 	if err := s.file.Sync(); err != nil {
@@ -130,44 +126,6 @@ func (p *Plan) fill(ctx context.Context, s *staged) error {
 		return fmt.Errorf("backup %s is what was signed, but: %w", p.Entry.ID, err)
 	}
 	return nil
-}
-
-// Open fetches, verifies and decrypts one backup's content into dst. It gives
-// the seal's errors their kinds.
-func Open(ctx context.Context, chain *catalog.Chain, e *catalog.Entry, ids seal.Identities, dst io.WriterAt) error {
-	fetch := func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
-		return chain.Bucket.Open(ctx, e.Payload.Key, offset, length)
-	}
-	err := seal.Extract(ctx, fetch, ids, e.Payload.Sealed, e.Content, dst)
-	switch {
-	case errors.Is(err, seal.ErrWrongIdentity):
-		given := strings.Join(ids.Names(), ", ")
-		if given == "" {
-			given = "of an unknown recipient"
-		}
-		return fault.New(fault.WrongKey, "backup %s is sealed to %s; the identity given is %s", e.ID, strings.Join(e.Recipients, ", "), given)
-	case errors.Is(err, seal.ErrDamaged):
-		return fault.New(fault.Damaged, "backup %s in %s, %s: %w", e.ID, chain.Bucket, e.Payload.Key, err)
-	case errors.Is(err, storage.ErrNotExist):
-		return fault.New(fault.Damaged, "backup %s in %s: its payload %s is missing", e.ID, chain.Bucket, e.Payload.Key)
-	case err != nil && fault.Find(err) == nil && ctx.Err() == nil:
-		// A range of an object that was cut off fails in as many ways as there
-		// are storages; the listing tells it from a bad connection.
-		if size, ok := storedSize(ctx, chain.Bucket, e.Payload.Key); ok && size != e.Payload.Size {
-			return fault.New(fault.Damaged, "backup %s in %s: its payload %s has %d bytes, not the %d signed for", e.ID, chain.Bucket, e.Payload.Key, size, e.Payload.Size)
-		}
-	}
-	return err
-}
-
-func storedSize(ctx context.Context, b storage.Bucket, key string) (int64, bool) {
-	for info, err := range b.List(ctx, key, "") {
-		if err == nil && info.Key == key {
-			return info.Size, true
-		}
-		break
-	}
-	return 0, false
 }
 
 // flushEvery is how much is written before the kernel is asked to begin

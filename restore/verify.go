@@ -71,26 +71,20 @@ func Verify(ctx context.Context, t storage.Target, signers seal.Signers, databas
 	return v, v.payloads(ctx, chain, results, depth)
 }
 
-// payloads looks at every payload that a good manifest names.
+// payloads looks at every payload that a good manifest names, and at what
+// deltas build on.
 func (v *Verification) payloads(ctx context.Context, chain *catalog.Chain, results []catalog.Result, depth Depth) error {
-	sizes := map[string]int64{}
-	for info, err := range chain.Bucket.List(ctx, "databases/"+v.Database+"/payloads/", "") {
-		if err != nil {
-			return err
-		}
-		sizes[info.Key] = info.Size
+	sizes, err := payloadSizes(ctx, chain)
+	if err != nil {
+		return err
 	}
-	var total, before int64
-	for _, r := range results {
-		if r.Entry != nil && (depth.Only == "" || r.Entry.ID == depth.Only) {
-			total += r.Entry.Payload.Size
-		}
+	v.parents(results)
+	l := &looking{Verification: v, chain: chain, depth: depth, replay: newReplay(chain, depth.Identities, results)}
+	wanted := l.choose(results)
+	for _, e := range wanted {
+		l.total += e.Payload.Size
 	}
-	for _, r := range results {
-		e := r.Entry
-		if e == nil || depth.Only != "" && e.ID != depth.Only {
-			continue
-		}
+	for _, e := range wanted {
 		size, there := sizes[e.Payload.Key]
 		switch {
 		case !there:
@@ -103,13 +97,8 @@ func (v *Verification) payloads(ctx context.Context, chain *catalog.Chain, resul
 			v.Unverified++
 			continue
 		}
-		report := func(done, _ int64) {
-			if depth.Progress != nil {
-				depth.Progress(before+done, total)
-			}
-		}
-		err := v.read(ctx, chain, e, depth, report)
-		before += e.Payload.Size
+		err := l.read(ctx, e)
+		l.before += e.Payload.Size
 		if err != nil && !wrongBackup(err) {
 			return err
 		}
@@ -120,6 +109,57 @@ func (v *Verification) payloads(ctx context.Context, chain *catalog.Chain, resul
 	return nil
 }
 
+// looking is a verification that goes through the payloads.
+type looking struct {
+	*Verification
+	chain         *catalog.Chain
+	depth         Depth
+	replay        *replay
+	total, before int64
+}
+
+func (l *looking) progress(done int64) {
+	if l.depth.Progress != nil {
+		l.depth.Progress(l.before+done, l.total)
+	}
+}
+
+// choose lists the backups with payloads that are looked at: all, or one and
+// what it builds on.
+func (l *looking) choose(results []catalog.Result) []*catalog.Entry {
+	var only *catalog.Entry
+	for _, r := range results {
+		if r.Entry != nil && r.Entry.ID == l.depth.Only {
+			only = r.Entry
+		}
+	}
+	var wanted []*catalog.Entry
+	for _, r := range results {
+		if r.Entry != nil && r.Entry.Payload != nil && (l.depth.Only == "" || only != nil && only.Needs(r.Sequence)) {
+			wanted = append(wanted, r.Entry)
+		}
+	}
+	return wanted
+}
+
+// parents holds what backups build on against what is there.
+func (v *Verification) parents(results []catalog.Result) {
+	there := map[uint64]*catalog.Entry{}
+	for _, r := range results {
+		e := r.Entry
+		if e == nil {
+			continue
+		}
+		there[e.Sequence] = e
+		if e.Parent == nil {
+			continue
+		}
+		if p := there[e.Parent.Sequence]; p == nil || p.Digest != e.Parent.Manifest || p.ID != e.Parent.ID {
+			v.problem(fault.New(fault.BrokenChain, "backup %s (number %d) builds on %s (number %d), which is not there", e.ID, e.Sequence, e.Parent.ID, e.Parent.Sequence))
+		}
+	}
+}
+
 func (v *Verification) problem(err error) { v.Problems = append(v.Problems, err) }
 
 // wrongBackup tells a bad backup, which is a finding, from a failed look.
@@ -128,29 +168,68 @@ func wrongBackup(err error) bool {
 }
 
 // read compares one payload's bytes, and its content if there is an identity.
-func (v *Verification) read(ctx context.Context, chain *catalog.Chain, e *catalog.Entry, depth Depth, report func(done, total int64)) error {
-	v.Bytes += e.Payload.Size
-	if depth.Open {
-		if err := Open(ctx, chain, e, depth.Identities, seal.Discard); err != nil {
+func (l *looking) read(ctx context.Context, e *catalog.Entry) error {
+	l.Bytes += e.Payload.Size
+	if l.depth.Open {
+		if err := l.replay.open(ctx, e); err != nil {
 			return err
 		}
-		report(e.Payload.Size, e.Payload.Size)
-		v.Opened++
-		v.Payloads++
+		l.progress(e.Payload.Size)
+		l.Opened++
+		l.Payloads++
 		return nil
 	}
-	r, err := chain.Bucket.Open(ctx, e.Payload.Key, 0, e.Payload.Size)
+	r, err := l.chain.Bucket.Open(ctx, e.Payload.Key, 0, e.Payload.Size)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	err = e.Payload.Compare(r, func(done int64) { report(done, e.Payload.Size) })
+	err = e.Payload.Compare(r, l.progress)
 	if errors.Is(err, seal.ErrDamaged) {
 		return fault.New(fault.Damaged, "backup %s (number %d), %s: %w", e.ID, e.Sequence, e.Payload.Key, err)
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", e.Payload.Key, err)
 	}
-	v.Payloads++
+	l.Payloads++
+	return nil
+}
+
+// replay opens backups in the order of the chain and keeps the page hashes of
+// those that later ones build on, so that every payload is read once.
+type replay struct {
+	chain  *catalog.Chain
+	ids    seal.Identities
+	last   map[uint64]uint64 // by number, the last that builds on it
+	hashes map[uint64][]seal.Digest
+}
+
+func newReplay(chain *catalog.Chain, ids seal.Identities, results []catalog.Result) *replay {
+	r := &replay{chain, ids, map[uint64]uint64{}, map[uint64][]seal.Digest{}}
+	for _, result := range results {
+		if e := result.Entry; e != nil && e.Kind == catalog.KindDelta {
+			r.last[e.Parent.Sequence] = e.Sequence
+		}
+	}
+	return r
+}
+
+func (r *replay) open(ctx context.Context, e *catalog.Entry) error {
+	var parent []seal.Digest
+	if e.Parent != nil {
+		if parent = r.hashes[e.Parent.Sequence]; parent == nil {
+			return fault.New(fault.Damaged, "backup %s (number %d) cannot be put together: number %d, which it builds on, could not be opened", e.ID, e.Sequence, e.Parent.Sequence)
+		}
+		if r.last[e.Parent.Sequence] == e.Sequence {
+			delete(r.hashes, e.Parent.Sequence)
+		}
+	}
+	hashes, err := layer(r.chain, e).Hashes(ctx, r.ids, parent)
+	if err != nil {
+		return explain(ctx, r.chain, e, r.ids, err)
+	}
+	if r.last[e.Sequence] > 0 {
+		r.hashes[e.Sequence] = hashes
+	}
 	return nil
 }

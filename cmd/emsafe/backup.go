@@ -9,6 +9,7 @@ import (
 	"emsafe/backup"
 	"emsafe/internal/fault"
 	"emsafe/restore"
+	"emsafe/storage/catalog"
 )
 
 func (p *program) backupCommand() *cli.Command {
@@ -17,6 +18,7 @@ func (p *program) backupCommand() *cli.Command {
 		Description: "Without a NAME all databases of the configuration. What an earlier run could not ship goes first. " +
 			"Exit code 3 means that some targets have the backup and some do not.",
 		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "full", Usage: "store every page, though a delta would do"},
 			&cli.BoolFlag{Name: "take-over", Usage: "go on from what the target holds, though another installation made it or it holds less than this host remembers"},
 		},
 		Action: func(c *cli.Context) error {
@@ -75,6 +77,7 @@ func (p *program) backupOne(c *cli.Context, s *site, name string) error {
 	if err != nil {
 		return err
 	}
+	job.Full = c.Bool("full")
 	job.Progress = p.print.progress(name)
 	job.Now = p.now
 	began := time.Now()
@@ -90,10 +93,7 @@ func (p *program) reportBackup(out backup.Outcome, err error, took time.Duration
 		f := describe(err)
 		doc.Error = &f
 	}
-	if out.ID != "" {
-		p.print.done("%s  %s  %s of pages sealed as %s in %s (writers kept out %s, by %s)", out.Database, out.ID,
-			size(out.Content.Size), size(out.Sealed), took.Round(10*time.Millisecond), out.Held.Round(100*time.Microsecond), out.Method)
-	}
+	p.reportTaken(out, took)
 	for _, t := range out.Targets {
 		s := shipped{TargetOutcome: t}
 		if t.Sequence > 0 {
@@ -116,4 +116,26 @@ func (p *program) reportBackup(out backup.Outcome, err error, took time.Duration
 		doc.Targets = append(doc.Targets, s)
 	}
 	p.print.emit(doc)
+}
+
+// reportTaken says what was sealed.
+func (p *program) reportTaken(out backup.Outcome, took time.Duration) {
+	took = took.Round(10 * time.Millisecond)
+	switch {
+	case out.Kind == backup.Unchanged:
+		p.print.done("%s  nothing changed since %s; nothing was stored, as configured", out.Database, out.At.Format(time.DateTime))
+	case out.ID == "":
+	case out.Kind == catalog.KindHeartbeat:
+		p.print.done("%s  %s  unchanged: no page differs from %s; that was signed, in %s", out.Database, out.ID, out.Parent, took)
+	case out.Kind == catalog.KindDelta:
+		how := "every page compared"
+		if out.Proven {
+			how = "the WAL says which"
+		}
+		p.print.done("%s  %s  delta: %d of %d pages sealed as %s in %s (%s; writers kept out %s, by %s)", out.Database, out.ID,
+			out.Pages, out.Content.Pages, size(out.Sealed), took, how, out.Held.Round(100*time.Microsecond), out.Method)
+	default:
+		p.print.done("%s  %s  full: %s of pages sealed as %s in %s (%s; writers kept out %s, by %s)", out.Database, out.ID,
+			size(out.Content.Size), size(out.Sealed), took, out.WhyFull, out.Held.Round(100*time.Microsecond), out.Method)
+	}
 }

@@ -176,7 +176,7 @@ func (s *setup) addDatabase(name, path string) error {
 		}
 		name = fmt.Sprintf("%s-%d", base, i)
 	}
-	s.cfg.Databases[name] = config.Database{Path: abs}
+	s.cfg.Databases[name] = config.NewDatabase(abs)
 	return nil
 }
 

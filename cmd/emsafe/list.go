@@ -113,7 +113,7 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 			e := r.Entry
 			item.Manifest, item.Digest = &e.Manifest, e.Digest.String()
 			rows = append(rows, []string{fmt.Sprint(e.Sequence), e.ID, age(p.now().Sub(e.SnapshotAt)), e.SnapshotAt.Format(time.DateTime),
-				e.Kind, size(e.Content.Size), size(e.Payload.Size), e.Host})
+				e.Kind, size(e.Content.Size), stored(e), e.Host})
 		}
 		out = append(out, item)
 	}
@@ -153,12 +153,16 @@ func (p *program) showCommand() *cli.Command {
 				return err
 			}
 			e := found.entry
-			p.print.emit(listed{Target: found.target, Manifest: &e.Manifest, Digest: e.Digest.String(), Sequence: e.Sequence})
+			p.print.emit(shown{listed{Target: found.target, Manifest: &e.Manifest, Digest: e.Digest.String(), Sequence: e.Sequence}, found.fetches()})
 			p.show(found)
-			for _, err := range catalog.Links(found.since, 0) {
+			problems := catalog.Links(found.since, 0)
+			if found.broken != nil {
+				problems = append(problems, found.broken)
+			}
+			for _, err := range problems {
 				p.print.line("ERROR: %v", err)
 			}
-			return worst(catalog.Links(found.since, 0))
+			return worst(problems)
 		},
 	}
 }
@@ -167,11 +171,15 @@ func (p *program) show(f *located) {
 	e := f.entry
 	parent := "none: it restores alone"
 	if e.Parent != nil {
-		parent = e.Parent.ID
+		parent = fmt.Sprintf("%s (number %d)", e.Parent.ID, e.Parent.Sequence)
 	}
 	previous := e.Previous.String()
 	if e.Previous.IsZero() {
 		previous = "none: the first of its chain"
+	}
+	kind := e.Kind
+	if e.Delta != nil {
+		kind = fmt.Sprintf("delta of %d pages", e.Delta.Pages)
 	}
 	rows := [][]string{
 		{"backup", e.ID},
@@ -180,7 +188,7 @@ func (p *program) show(f *located) {
 		{"taken", fmt.Sprintf("%s UTC, %s ago", e.SnapshotAt.Format(time.DateTime), age(p.now().Sub(e.SnapshotAt)))},
 		{"committed", e.CommittedAt.Format(time.DateTime) + " UTC"},
 		{"host", e.Host},
-		{"kind", e.Kind},
+		{"kind", kind},
 		{"parent", parent},
 		{"sequence", fmt.Sprint(e.Sequence)},
 		{"manifest", e.Digest.String()},
@@ -188,10 +196,60 @@ func (p *program) show(f *located) {
 		{"lineage", e.Lineage},
 		{"content", fmt.Sprintf("%s, %d pages of %d bytes, journal mode %s", size(e.Content.Size), e.Content.Pages, e.Content.PageSize, e.Source.JournalMode)},
 		{"digest", e.Content.Digest.String()},
-		{"stored", fmt.Sprintf("%s in %s", size(e.Payload.Size), e.Payload.Key)},
+		{"stored", stored(e)},
 		{"owner", fmt.Sprintf("%s:%s (%d:%d), mode %s", e.Source.Owner, e.Source.Group, e.Source.UID, e.Source.GID, e.Source.Mode)},
 		{"opens with", strings.Join(e.Recipients, "\n\t")},
-		{"a restore fetches", fmt.Sprintf("1 payload, %s", size(e.Payload.Size))},
 	}
-	p.print.table(rows)
+	p.print.table(append(rows, f.way()...))
+}
+
+// stored says what lies in the target of a backup alone.
+func stored(e *catalog.Entry) string {
+	if e.Payload == nil {
+		return "nothing"
+	}
+	return size(e.Payload.Size)
+}
+
+// shown is what `show --json` gives.
+type shown struct {
+	listed
+	Fetches []fetched `json:"restore_fetches"`
+}
+
+// fetched is one payload on the way to a backup.
+type fetched struct {
+	Sequence uint64 `json:"sequence"`
+	ID       string `json:"id"`
+	Kind     string `json:"kind"`
+	Bytes    int64  `json:"bytes"`
+}
+
+func (f *located) fetches() []fetched {
+	list := []fetched{}
+	for _, e := range f.path {
+		list = append(list, fetched{e.Sequence, e.ID, e.Kind, e.Payload.Size})
+	}
+	return list
+}
+
+// way says what a restore would fetch.
+func (f *located) way() [][]string {
+	if f.broken != nil {
+		return [][]string{{"a restore fetches", "cannot be told: " + f.broken.Error()}}
+	}
+	var sum int64
+	var names []string
+	for _, e := range f.path {
+		sum += e.Payload.Size
+		names = append(names, fmt.Sprintf("#%d %s, %s", e.Sequence, e.Kind, stored(e)))
+	}
+	if n := len(names); n > 6 {
+		names = append(append(names[:3:3], fmt.Sprintf("… %d more deltas", n-5)), names[n-2:]...)
+	}
+	rows := [][]string{{"a restore fetches", fmt.Sprintf("%s in %d payloads", size(sum), len(f.path))}}
+	for _, name := range names {
+		rows = append(rows, []string{"", name})
+	}
+	return rows
 }

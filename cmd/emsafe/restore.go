@@ -141,7 +141,15 @@ func (p *program) describePlan(plan *restore.Plan, req restore.Request) {
 	e := plan.Entry
 	p.print.note("backup   %s (number %d of %s, target %s)", e.ID, e.Sequence, e.Database, plan.Target)
 	p.print.note("taken    %s UTC, %s ago, on %s", e.SnapshotAt.Format(time.DateTime), age(p.now().Sub(e.SnapshotAt)), e.Host)
-	p.print.note("brings   %s in %d pages, fetched as %s; opens with %s", size(e.Content.Size), e.Content.Pages, size(e.Payload.Size), strings.Join(e.Recipients, ", "))
+	var fetched int64
+	for _, step := range plan.Path {
+		fetched += step.Payload.Size
+	}
+	how := size(fetched)
+	if n := len(plan.Path); n > 1 {
+		how += fmt.Sprintf(" in %d payloads (a full backup and %d deltas)", n, n-1)
+	}
+	p.print.note("brings   %s in %d pages, fetched as %s; opens with %s", size(e.Content.Size), e.Content.Pages, how, strings.Join(e.Recipients, ", "))
 	if plan.Proven == "" {
 		p.print.note("newest   number %d, %s old; freshness is unproven: a target that hides newer backups would look the same (--min-sequence, --head)",
 			plan.Newest.Sequence, age(p.now().Sub(plan.Newest.SnapshotAt)))

@@ -273,10 +273,15 @@ type located struct {
 	entry          *catalog.Entry
 	since          []catalog.Result
 	chain          *catalog.Chain
+	path           []*catalog.Entry // what a restore goes through
+	broken         error            // instead of a path
 }
 
 func (l *located) open(ctx context.Context, ids seal.Identities) error {
-	return restore.Open(ctx, l.chain, l.entry, ids, seal.Discard)
+	if l.broken != nil {
+		return l.broken
+	}
+	return restore.Open(ctx, l.chain, l.path, ids, seal.Discard)
 }
 
 // find looks for a backup in all databases and targets, or in one database.
@@ -299,7 +304,8 @@ func (s *site) find(ctx context.Context, database string, w catalog.Wanted) (*lo
 			}
 			found, err := chain.Find(ctx, w)
 			if err == nil {
-				return &located{t.Name, chain.Bucket.String(), found.Entry, found.Since, chain}, nil
+				path, err := chain.Path(ctx, found.Entry)
+				return &located{t.Name, chain.Bucket.String(), found.Entry, found.Since, chain, path, err}, nil
 			}
 			failed = append(failed, fmt.Errorf("target %s: %w", t.Name, err))
 		}

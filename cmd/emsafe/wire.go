@@ -87,6 +87,8 @@ func (s *site) job(name string, takeOver bool) (backup.Job, error) {
 		Recipients: to, Level: s.cfg.Compression, Key: key, Signers: s.signers,
 		Host: s.cfg.Host, Machine: machine(), Versions: versions(), State: s.cfg.State,
 		Targets: s.targetsOf(name), TakeOver: takeOver,
+		Policy:    backup.Policy{FullEvery: d.FullEvery, FullShare: int(d.FullShare)},
+		Heartbeat: d.Unchanged == "heartbeat",
 	}, nil
 }
 

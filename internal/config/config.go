@@ -73,7 +73,15 @@ type Database struct {
 	AllowBlock   bool
 	MaxSnapshot  time.Duration
 	MaxWALGrowth int64 // bytes
+	FullEvery    time.Duration
+	FullShare    Percent
+	Unchanged    string // heartbeat or skip
+	Continuous   bool
+	Interval     time.Duration // of continuous protection
 }
+
+// Percent is a share of a hundred.
+type Percent int
 
 // Paths are the places where things lie if nothing says otherwise.
 type Paths struct {

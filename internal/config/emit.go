@@ -119,6 +119,8 @@ func written(k *key, a at, hide bool) string {
 		if *f != 0 {
 			return formatDuration(*f)
 		}
+	case *Percent:
+		return strconv.Itoa(int(*f)) + "%"
 	case *int64:
 		if *f != 0 {
 			return formatSize(*f)

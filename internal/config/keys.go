@@ -17,6 +17,7 @@ const (
 	kindBoolean              // true or false
 	kindDuration             // 250ms, 10m
 	kindSize                 // 10MiB
+	kindPercent              // 50%
 	kindTexts                // a list of lines
 	kindPaths                // a list of absolute paths
 	kindTargets              // a list of names under targets
@@ -195,4 +196,24 @@ var keys = []key{
 		what:  "WAL databases: how far the WAL may grow during one read transaction.",
 		why:   "Keeps a busy application's disk from filling up because of a backup.",
 		field: func(a at) any { return &a.database.MaxWALGrowth }},
+	{path: "databases.*.full_every", kind: kindDuration, def: "7d", min: "1m", max: "3650d", example: "7d",
+		what:  "How old the last full backup may be. Between two, only changed pages are stored.",
+		why:   "A restore needs the full backup and the deltas since, so a damaged object costs at most what lies between two of them. Fulls also read every page, and so find one that went bad.",
+		field: func(a at) any { return &a.database.FullEvery }},
+	{path: "databases.*.full_share", kind: kindPercent, def: "50%", example: "50%",
+		what:  "A full backup is taken early when the deltas that a restore would fetch exceed this share of it. `0%` makes every backup a full one.",
+		why:   "Bounds how much longer a restore takes because of deltas, however fast the database changes.",
+		field: func(a at) any { return &a.database.FullShare }},
+	{path: "databases.*.unchanged", kind: kindChoice, choices: []string{"heartbeat", "skip"}, def: "heartbeat", example: "skip",
+		what:  "What a scheduled backup does when no page changed: sign a heartbeat, a manifest without a payload that says so, or nothing at all.",
+		why:   "A heartbeat costs one small request and proves that the backup of yesterday is still all there is; without it a quiet database and a dead backup look the same from the target. Continuous protection writes none between its intervals.",
+		field: func(a at) any { return &a.database.Unchanged }},
+	{path: "databases.*.continuous", kind: kindBoolean, def: "false", example: "true",
+		what:  "Protect the database continuously: `emsafe backup --continuous` commits a delta whenever something changed.",
+		why:   "A loss is then seconds instead of the time since the last scheduled backup. It suits WAL databases, where the log says what changed; a rollback-journal database is read whole each time that it changed.",
+		field: func(a at) any { return &a.database.Continuous }},
+	{path: "databases.*.interval", kind: kindDuration, def: "10s", min: "1s", max: "24h", example: "1s",
+		what:  "Continuous protection: how often to look for changes.",
+		why:   "What is committed between two looks is what a sudden end can lose. Every delta costs two requests to each target; when nothing changed there is none.",
+		field: func(a at) any { return &a.database.Interval }},
 }

@@ -51,8 +51,10 @@ func TestParseEverything(t *testing.T) {
 			},
 		},
 		Databases: map[string]config.Database{
-			"app":  {Path: "/srv/app/app.db", Targets: []string{"local"}, MaxHold: 100 * time.Millisecond, AllowBlock: true, MaxSnapshot: time.Hour, MaxWALGrowth: 2e9},
-			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30},
+			"app": {Path: "/srv/app/app.db", Targets: []string{"local"}, MaxHold: 100 * time.Millisecond, AllowBlock: true, MaxSnapshot: time.Hour, MaxWALGrowth: 2e9,
+				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second},
+			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30,
+				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second},
 		},
 	}
 	if diff := cmp.Diff(want, c, sameSources, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
@@ -169,6 +171,9 @@ func TestRenderRoundTrip(t *testing.T) {
 				Path: path.Draw(t, "database"), Targets: []string{"null", "123"}, AllowBlock: rapid.Bool().Draw(t, "block"),
 				MaxHold:     time.Duration(rapid.Int64Range(10, 60000).Draw(t, "hold")) * time.Millisecond,
 				MaxSnapshot: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "snapshot")) * time.Millisecond, MaxWALGrowth: rapid.Int64Range(1<<20, 1<<50).Draw(t, "growth"),
+				FullEvery: time.Duration(rapid.Int64Range(1, 5256000).Draw(t, "full")) * time.Minute, FullShare: config.Percent(rapid.IntRange(0, 100).Draw(t, "share")),
+				Unchanged: rapid.SampledFrom([]string{"heartbeat", "skip"}).Draw(t, "unchanged"), Continuous: rapid.Bool().Draw(t, "continuous"),
+				Interval: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "interval")) * time.Millisecond,
 			}},
 		}
 		text := config.Render(c)

@@ -82,6 +82,8 @@ func (k *key) typeName() string {
 		return "length of time"
 	case kindSize:
 		return "size"
+	case kindPercent:
+		return "percentage"
 	case kindTexts:
 		return "list of text"
 	case kindPaths:

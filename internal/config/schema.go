@@ -75,6 +75,8 @@ func valueSchema(k *key) object {
 		return object{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+$|\$\{`}
 	case kindSize:
 		return object{"type": "string", "pattern": `^[0-9]+(\.[0-9]+)? ?([KMGT]i?|k)?B$|\$\{`}
+	case kindPercent:
+		return object{"anyOf": []any{object{"type": "integer", "minimum": 0, "maximum": 100}, object{"type": "string", "pattern": `^(100|[0-9]?[0-9])%?$|\$\{`}}}
 	case kindAddress:
 		return object{"type": "string", "pattern": `^(file:///|s3://)|\$\{`}
 	case kindEndpoint:

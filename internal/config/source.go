@@ -182,3 +182,15 @@ func (p *parse) commandSource(n *yaml.Node, path string) *source {
 	}
 	return s
 }
+
+// NewDatabase is a database with nothing but defaults.
+func NewDatabase(path string) Database {
+	d := Database{}
+	for _, k := range children("databases.*") {
+		if k.def != "" {
+			store(k, k.def, at{database: &d})
+		}
+	}
+	d.Path = path
+	return d
+}

@@ -34,24 +34,17 @@ func (ch *Chain) Find(ctx context.Context, w Wanted) (*Found, error) {
 	if len(sequences) == 0 {
 		return nil, fault.New(fault.NotFound, "%s holds no backup of %s", ch.Bucket, ch.Database)
 	}
-	if w.ID == "" && w.At.IsZero() {
-		n := len(sequences)
-		results, err := ch.Walk(ctx, sequences[n-1:])
-		if err != nil {
-			return nil, err
-		}
-		if results[0].Err != nil {
-			return nil, results[0].Err
-		}
-		return &Found{results[0].Entry, results}, nil
-	}
 	var since []Result
 	var hits, unreadable []Result
-	const batch = 64
-	for end := len(sequences); end > 0; end -= batch {
+	batch := 2
+	for end := len(sequences); end > 0; {
 		results, err := ch.Walk(ctx, sequences[max(0, end-batch):end])
 		if err != nil {
 			return nil, err
+		}
+		end -= len(results)
+		if since == nil && w.newest() && results[len(results)-1].Err != nil {
+			return nil, results[len(results)-1].Err
 		}
 		since = append(results, since...)
 		for i := len(results) - 1; i >= 0; i-- {
@@ -59,18 +52,29 @@ func (ch *Chain) Find(ctx context.Context, w Wanted) (*Found, error) {
 			switch {
 			case r.Err != nil:
 				unreadable = append(unreadable, r)
-			case w.ID != "" && w.names(r.Entry), w.ID == "" && !r.Entry.SnapshotAt.After(w.At):
+			case w.ID != "" && w.names(r.Entry):
 				hits = append(hits, r)
+			case w.ID == "" && w.takes(r.Entry) && (len(hits) == 0 || r.Entry.SnapshotAt.After(hits[0].Entry.SnapshotAt)):
+				hits = []Result{r}
 			}
 		}
-		// An id must be unambiguous, so that all are seen; but a whole id, or
-		// a time, has at most one answer.
-		if len(hits) > 0 && (w.ID == "" || hits[0].Entry.ID == w.ID) {
+		// An id must be unambiguous, so that all are seen; but a whole id has
+		// at most one answer, and so has a time: a full backup is cut while
+		// deltas go on and may be committed after some that are newer, but
+		// nothing is committed before it is taken.
+		oldest := since[0].Entry
+		if len(hits) > 0 && (hits[0].Entry.ID == w.ID || w.ID == "" && oldest != nil && !oldest.CommittedAt.After(hits[0].Entry.SnapshotAt)) {
 			break
 		}
+		batch = 64
 	}
 	return ch.settle(w, hits, unreadable, since)
 }
+
+func (w Wanted) newest() bool { return w.ID == "" && w.At.IsZero() }
+
+// takes reports whether e is not too new.
+func (w Wanted) takes(e *Entry) bool { return w.At.IsZero() || !e.SnapshotAt.After(w.At) }
 
 func (w Wanted) names(e *Entry) bool {
 	if n, ok := strings.CutPrefix(w.ID, "#"); ok {
@@ -101,6 +105,11 @@ func (ch *Chain) settle(w Wanted, hits, unreadable, since []Result) (*Found, err
 		return nil, fault.New(fault.NotFound, "%s holds no backup %q of %s", ch.Bucket, w.ID, ch.Database)
 	}
 	oldest := since[0].Entry
+	for _, r := range since {
+		if r.Entry != nil && r.Entry.SnapshotAt.Before(oldest.SnapshotAt) {
+			oldest = r.Entry
+		}
+	}
 	return nil, fault.New(fault.NoBackupAt, "no backup of %s was taken at or before %s; the nearest is the oldest, %s of %s",
 		ch.Database, w.At.UTC().Format(time.RFC3339), oldest.ID, oldest.SnapshotAt.Format(time.RFC3339)).
 		WithRemedy("To take that one: --id %s", oldest.ID)

@@ -10,8 +10,15 @@ import (
 	"emsafe/storage/seal"
 )
 
-// KindFull is a payload that holds every page. Readers refuse other kinds.
-const KindFull = "full"
+// Kinds of backups. Readers refuse others.
+const (
+	KindFull      = "full"      // the payload holds every page
+	KindDelta     = "delta"     // the payload holds the pages that differ from the parent
+	KindHeartbeat = "heartbeat" // no payload: at that instant the database was as the parent says
+)
+
+// maxAncestors bounds how long a path a reader follows.
+const maxAncestors = 10000
 
 // Manifest is the signed description of one backup; see docs/format.md. It
 // holds no row, schema or secret.
@@ -23,12 +30,14 @@ type Manifest struct {
 	Database    string            `json:"database"`
 	Sequence    uint64            `json:"sequence"`
 	ID          string            `json:"id"`
-	Previous    seal.Digest       `json:"previous"` // of the whole previous object; empty at 1
-	Parent      *Parent           `json:"parent"`   // what a delta applies to; null for a full
+	Previous    seal.Digest       `json:"previous"`            // of the whole previous object; empty at 1
+	Parent      *Parent           `json:"parent"`              // what a delta applies to; null for a full
+	Ancestors   []uint64          `json:"ancestors,omitempty"` // sequences from the full to the parent
 	Kind        string            `json:"kind"`
 	SnapshotAt  time.Time         `json:"snapshot_at"`
 	CommittedAt time.Time         `json:"committed_at"`
-	Payload     Payload           `json:"payload"`
+	Payload     *Payload          `json:"payload"` // null for a heartbeat
+	Delta       *seal.Delta       `json:"delta,omitempty"`
 	Content     seal.Content      `json:"content"`
 	Source      Source            `json:"source"`
 	Recipients  []string          `json:"recipients"`
@@ -36,9 +45,10 @@ type Manifest struct {
 	Heads       []Head            `json:"heads"` // last known heads of other targets
 }
 
-// Parent names another backup by id and by the digest of its manifest.
+// Parent names another backup by id, and by number and digest of its manifest.
 type Parent struct {
 	ID       string      `json:"id"`
+	Sequence uint64      `json:"sequence"`
 	Manifest seal.Digest `json:"manifest"`
 }
 
@@ -123,16 +133,53 @@ func (m *Manifest) check(c *Catalog, database string, sequence uint64) error {
 		return replay("database", m.Database, database)
 	case m.Sequence != sequence:
 		return replay("sequence", m.Sequence, sequence)
-	case m.Kind != KindFull:
-		return fault.New(fault.Unsupported, "%s is of kind %q, which this emsafe cannot restore", key, m.Kind)
-	case m.Parent != nil:
-		return fault.New(fault.Unsupported, "%s is a full backup with a parent", key)
-	case !strings.HasPrefix(m.Payload.Key, "databases/"+database+"/payloads/"):
+	}
+	if err := m.checkKind(key); err != nil {
+		return err
+	}
+	if m.Payload != nil && !strings.HasPrefix(m.Payload.Key, "databases/"+database+"/payloads/") {
 		return fault.New(fault.Damaged, "%s names the payload %q outside its database", key, m.Payload.Key)
 	}
-	for what, err := range map[string]error{"payload": m.Payload.Check(), "content": m.Content.Check()} {
-		if err != nil {
-			return fault.New(fault.Damaged, "%s: %s: %w", key, what, err)
+	err := m.Content.Check()
+	if err == nil && m.Payload != nil {
+		err = m.Payload.Check()
+	}
+	if err == nil && m.Delta != nil {
+		err = m.Delta.Check(m.Content)
+	}
+	if err != nil {
+		return fault.New(fault.Damaged, "%s: %w", key, err)
+	}
+	return nil
+}
+
+// checkKind holds the kind against what must come with it.
+func (m *Manifest) checkKind(key string) error {
+	bad := func(what string) error {
+		return fault.New(fault.Damaged, "%s is of kind %q and %s", key, m.Kind, what)
+	}
+	full := m.Kind == KindFull
+	switch {
+	case !full && m.Kind != KindDelta && m.Kind != KindHeartbeat:
+		return fault.New(fault.Unsupported, "%s is of kind %q, which this emsafe cannot restore", key, m.Kind)
+	case full != (m.Parent == nil):
+		return bad("has the wrong parent")
+	case (m.Kind == KindHeartbeat) != (m.Payload == nil):
+		return bad("has the wrong payload")
+	case (m.Kind == KindDelta) != (m.Delta != nil):
+		return bad("has the wrong description of pages")
+	case full && len(m.Ancestors) > 0:
+		return bad("names ancestors")
+	case full:
+		return nil
+	}
+	n := len(m.Ancestors)
+	if n == 0 || n > maxAncestors || m.Ancestors[n-1] != m.Parent.Sequence || m.Parent.Sequence >= m.Sequence {
+		return bad("names ancestors that do not lead to it")
+	}
+	for i := 1; i < n; i++ {
+		if m.Ancestors[i] <= m.Ancestors[i-1] {
+			return bad("names ancestors out of order")
 		}
 	}
 	return nil

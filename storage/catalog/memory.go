@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"emsafe/internal/durable"
+	"emsafe/storage/seal"
 )
 
 // Memory is what this host remembers of a database's chains: without it a
@@ -20,11 +21,26 @@ type Memory struct {
 	// it is one.
 	Machine string          `json:"machine"`
 	Heads   map[string]Head `json:"heads"` // by repository id
+	// Addresses are where the targets were when their heads were learned.
+	Addresses map[string]string `json:"addresses,omitempty"`
+	// Parents are committed backups that a delta may be taken against, by
+	// target and id.
+	Parents map[string]map[string]Committed `json:"parents,omitempty"`
 }
+
+// Committed is where a backup stands in one target's chain.
+type Committed struct {
+	Sequence  uint64      `json:"sequence"`
+	Manifest  seal.Digest `json:"manifest"`
+	Ancestors []uint64    `json:"ancestors,omitempty"`
+}
+
+// Committed is the entry as a parent.
+func (e *Entry) Committed() Committed { return Committed{e.Sequence, e.Digest, e.Ancestors} }
 
 // LoadMemory reads the memory of a database; missing is empty.
 func LoadMemory(file string) (Memory, error) {
-	m := Memory{Heads: map[string]Head{}}
+	m := Memory{Heads: map[string]Head{}, Addresses: map[string]string{}, Parents: map[string]map[string]Committed{}}
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -37,6 +53,12 @@ func LoadMemory(file string) (Memory, error) {
 	}
 	if m.Heads == nil {
 		m.Heads = map[string]Head{}
+	}
+	if m.Addresses == nil {
+		m.Addresses = map[string]string{}
+	}
+	if m.Parents == nil {
+		m.Parents = map[string]map[string]Committed{}
 	}
 	return m, nil
 }

@@ -6,9 +6,9 @@ import (
 	"hash"
 )
 
-// groupPages is the number of page hashes under one group hash: a delta
+// GroupPages is how many page hashes a group digest is over: a delta
 // recomputes only the groups that it touched.
-const groupPages = 1024
+const GroupPages = 1024
 
 // PageDigest folds page hashes, in page order, into the database digest:
 // h(i) is the SHA-256 of page i (the lock-byte page as zeros), g(k) the
@@ -32,7 +32,7 @@ func (d *PageDigest) Add(hashes []Digest) {
 	for i := range hashes {
 		d.group.Write(hashes[i][:])
 		d.pages++
-		if d.pages%groupPages == 0 {
+		if d.pages%GroupPages == 0 {
 			d.groups = d.group.Sum(d.groups)
 			d.group.Reset()
 		}
@@ -41,6 +41,15 @@ func (d *PageDigest) Add(hashes []Digest) {
 
 // Sum returns the content description of all pages so far.
 func (d *PageDigest) Sum() Content {
+	whole := *d
+	if d.pages%GroupPages != 0 {
+		whole.groups = d.group.Sum(whole.groups[:len(whole.groups):len(whole.groups)])
+	}
+	return whole.root()
+}
+
+// root folds complete group digests.
+func (d *PageDigest) root() Content {
 	root := sha256.New()
 	root.Write([]byte("emsafe-pages-1"))
 	var head [12]byte
@@ -48,9 +57,6 @@ func (d *PageDigest) Sum() Content {
 	binary.BigEndian.PutUint64(head[4:], uint64(d.pages))
 	root.Write(head[:])
 	root.Write(d.groups)
-	if d.pages%groupPages != 0 {
-		root.Write(d.group.Sum(nil))
-	}
 	c := Content{Size: d.pages * int64(d.pageSize), PageSize: d.pageSize, Pages: d.pages}
 	root.Sum(c.Digest[:0])
 	return c
@@ -63,4 +69,13 @@ func hashPages(hashes []Digest, data []byte, pageSize int) []Digest {
 		hashes = append(hashes, sha256.Sum256(data[:pageSize]))
 	}
 	return hashes
+}
+
+// GroupDigest is g over the concatenated hashes of the pages of one group.
+func GroupDigest(hashes []byte) Digest { return sha256.Sum256(hashes) }
+
+// ContentOf describes a database by its group digests, one after the other.
+func ContentOf(pageSize int, pages int64, groups []byte) Content {
+	d := PageDigest{pageSize: pageSize, pages: pages, groups: groups}
+	return d.root()
 }

@@ -23,6 +23,11 @@ type Fetch func(ctx context.Context, offset, length int64) (io.ReadCloser, error
 // ErrDamaged or ErrWrongIdentity where the payload or the key is at fault, and
 // are the fetch's or dst's own otherwise.
 func Extract(ctx context.Context, fetch Fetch, ids Identities, s Sealed, c Content, dst io.WriterAt) error {
+	return extract(ctx, fetch, ids, s, c, dst, func([]Digest) {})
+}
+
+// extract gives each the hashes of all pages, in order.
+func extract(ctx context.Context, fetch Fetch, ids Identities, s Sealed, c Content, dst io.WriterAt, each func([]Digest)) error {
 	if err := errors.Join(s.Check(), c.Check()); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -45,7 +50,10 @@ func Extract(ctx context.Context, fetch Fetch, ids Identities, s Sealed, c Conte
 		x.hashes = hashPages(x.hashes[:0], x.plain, c.PageSize)
 		_, err := dst.WriteAt(x.plain, x.offset)
 		return err
-	}, func(x *extracted) { digest.Add(x.hashes) })
+	}, func(x *extracted) {
+		digest.Add(x.hashes)
+		each(x.hashes)
+	})
 	if err == nil {
 		err = digest.compare(c)
 	}

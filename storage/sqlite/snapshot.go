@@ -40,6 +40,10 @@ type Image struct {
 	Held          time.Duration // longest time that writers were kept out; 0 in WAL mode
 	WALGrowth     int64         // bytes that the WAL grew meanwhile
 	Method        string        // how it was read: live, cold, memory, ahead, settled
+
+	Mark    *Mark   // for the next snapshot's Since; nil if nothing could be proven from here
+	Proven  bool    // only pages in Changed can differ from the snapshot that Since is of
+	Changed []int64 // with Proven: ascending page numbers from 1, at most Pages; may be empty
 }
 
 // Options bound what a snapshot may cost the application. Zero values are the
@@ -52,6 +56,10 @@ type Options struct {
 	Busy         time.Duration // how long to wait for an exclusive lock to go; default 5 s
 	Attempts     int           // default 3
 	Ahead        Ahead         // where pages wait that are copied ahead; needed for large databases with a rollback journal
+
+	Since  *Mark               // of the earlier snapshot; nil if there is none
+	Tail   *Tail               // follows the -wal between snapshots; nil: only what lies there now counts
+	Select func(Image) []int64 // called before begin on every attempt: the pages to stream, ascending; nil result (or nil func): all pages
 }
 
 // Ahead keeps chunks of pages that were copied ahead of the settling lock.
