@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"emsafe/internal/durable"
@@ -198,17 +200,26 @@ func (k *keeper) plan(waiting []*spooled) plan {
 		return plan{full: true, why: k.why}
 	case k.job.Full:
 		return plan{full: true, why: "it was asked for"}
+	case k.index.Opens != k.job.opens():
+		// A new key must open the whole way, and a revoked one nothing new.
+		return plan{full: true, why: "the recipients were changed"}
 	}
 	p := k.index.Ladder.next(k.job.Now(), k.job.Policy)
-	if p.full {
-		return p
-	}
-	for _, t := range k.job.Targets {
-		if _, ok := k.memory.parent(t.Name, p.parent.ID); !ok && !k.waits(waiting, p.parent.ID, t.Name) {
-			return plan{full: true, why: "target " + t.Name + " does not hold what a delta would build on"}
-		}
+	if why := k.lacks(p.parent.ID, waiting); !p.full && why != "" {
+		return plan{full: true, why: why}
 	}
 	return p
+}
+
+// lacks says which target does not hold a backup, and does not get it from the
+// spool first.
+func (k *keeper) lacks(id string, waiting []*spooled) string {
+	for _, t := range k.job.Targets {
+		if _, ok := k.memory.parent(t.Name, id); !ok && !k.waits(waiting, id, t.Name) {
+			return "target " + t.Name + " does not hold what a delta would build on"
+		}
+	}
+	return ""
 }
 
 // waits reports whether a backup waits in the spool for a target.
@@ -250,7 +261,7 @@ func (k *keeper) settle(ctx context.Context, item *spooled, waiting []*spooled, 
 		if s.Kind == catalog.KindHeartbeat {
 			continue // never in the spool
 		}
-		if err := sp.settle(s, job.targetNames()); err != nil {
+		if _, err := k.memory.settle(sp, s, job.targetNames()); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -290,6 +301,13 @@ func unshipped(err error, id string) *fault.Error {
 	e := fault.New(kind, "no target has backup %s: %w", id, err)
 	e.Remedy = remedy
 	return e
+}
+
+// opens stands for the recipients, in whatever order they are written.
+func (j Job) opens() seal.Digest {
+	names := slices.Clone(j.Recipients.Names())
+	slices.Sort(names)
+	return seal.Sum([]byte(strings.Join(names, "\n")))
 }
 
 func (j Job) targetNames() []string {

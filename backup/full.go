@@ -12,23 +12,49 @@ import (
 	"emsafe/storage/sqlite"
 )
 
-// sealFull snapshots and seals into the spool; the feed carries the sealed
-// bytes on to the targets meanwhile.
+// sealFull snapshots and seals into the spool, and makes a new page index; the
+// feed carries the sealed bytes on to the targets meanwhile.
 func (k *keeper) sealFull(ctx context.Context, feed *feed, out *Outcome) (*spooled, error) {
+	s := &sealing{spool: k.spool, id: newID(k.job.Now()), index: IndexFile(k.job.State, k.job.Database), gen: 1}
+	if k.index != nil {
+		s.gen = k.index.Ladder.Gen + 1
+	}
+	item, mark, err := k.seal(ctx, s, feed, out)
+	if err != nil {
+		return nil, err
+	}
+	k.reindex(s, indexHead{
+		ID: s.id, Lineage: k.memory.lineage(), Opens: k.job.opens(), Content: item.Content, Mark: mark,
+		Ladder: afterFull(s.id, s.gen, item.Sealed.Size, item.SnapshotAt),
+	})
+	return item, nil
+}
+
+// sealBeside seals a full backup that leaves the page index to the deltas,
+// which go on meanwhile.
+func (k *keeper) sealBeside(ctx context.Context, gen uint32, out *Outcome) (*spooled, error) {
+	streams := newFeed()
+	defer streams.close()
+	item, _, err := k.seal(ctx, &sealing{spool: k.spool, id: newID(k.job.Now()), gen: gen}, streams, out)
+	return item, err
+}
+
+func (k *keeper) seal(ctx context.Context, s *sealing, feed *feed, out *Outcome) (*spooled, *sqlite.Mark, error) {
 	job, sp := k.job, k.spool
 	scratch, err := seal.NewScratch(sp.dir)
 	if err != nil {
-		return nil, spoolError(err, sp.dir)
+		return nil, nil, spoolError(err, sp.dir)
 	}
 	defer scratch.Close()
 	opt := job.Snapshot
 	opt.Ahead = scratch
 
-	s := &sealing{spool: sp, id: newID(job.Now()), index: IndexFile(job.State, job.Database), gen: 1}
-	if k.index != nil {
-		s.gen = k.index.Ladder.Gen + 1
-	}
-	defer s.giveUp()
+	sound := false
+	defer func() {
+		if !sound {
+			s.giveUp()
+		}
+	}()
 	image, err := sqlite.Snapshot(ctx, job.Path, opt, func(image sqlite.Image) (io.Writer, error) {
 		s.giveUp()
 		w, err := s.start(image, feed, job)
@@ -38,33 +64,29 @@ func (k *keeper) sealFull(ctx context.Context, feed *feed, out *Outcome) (*spool
 		return &meter{w: w, total: int64(image.PageSize) * image.Pages, report: job.Progress}, nil
 	})
 	if err != nil {
-		return nil, spoolError(err, sp.dir)
+		return nil, nil, spoolError(err, sp.dir)
 	}
 	sealed, content, err := s.close()
 	if err == nil && content.Size != int64(image.PageSize)*image.Pages {
 		err = fmt.Errorf("the snapshot gave %d bytes for %d pages", content.Size, image.Pages)
 	}
 	if err != nil {
-		return nil, spoolError(err, sp.dir)
+		return nil, nil, spoolError(err, sp.dir)
 	}
 	out.took(image, s.id, content, sealed)
 	item := newSpooled(s.id, catalog.KindFull, job, image, sealed, content)
 	description, err := json.Marshal(item)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// The targets get the end of the stream now and its description with it;
 	// the spool is made durable while they finish.
 	feed.finish(item)
 	if err := sp.keep(s.id, description, s.file); err != nil {
-		return nil, spoolError(err, sp.dir)
+		return nil, nil, spoolError(err, sp.dir)
 	}
-	s.file = nil
-	k.reindex(s, indexHead{
-		ID: s.id, Lineage: k.memory.lineage(), Content: content, Mark: image.Mark,
-		Ladder: afterFull(s.id, s.gen, sealed.Size, image.At),
-	})
-	return item, nil
+	sound = true
+	return item, image.Mark, nil
 }
 
 // reindex puts the index of a full backup in place. Without it the next one is
@@ -89,7 +111,7 @@ func (o *Outcome) took(image sqlite.Image, id string, content seal.Content, seal
 type sealing struct {
 	spool   *spool
 	id      string
-	index   string
+	index   string // "": none is made
 	gen     uint32
 	w       *seal.Writer
 	file    *os.File
@@ -101,14 +123,18 @@ func (s *sealing) start(image sqlite.Image, feed *feed, job Job) (io.Writer, err
 	if s.file, err = s.spool.create(s.id); err != nil {
 		return nil, err
 	}
-	if s.builder, err = buildIndex(s.index, s.gen); err != nil {
-		return nil, err
+	options := seal.Options{Recipients: job.Recipients, PageSize: image.PageSize, Level: job.Level}
+	if s.index != "" {
+		if s.builder, err = buildIndex(s.index, s.gen); err != nil {
+			return nil, err
+		}
+		options.Hashes = s.builder.add
 	}
 	stream, err := feed.start(s.file)
 	if err != nil {
 		return nil, err
 	}
-	s.w, err = seal.NewWriter(stream, seal.Options{Recipients: job.Recipients, PageSize: image.PageSize, Level: job.Level, Hashes: s.builder.add})
+	s.w, err = seal.NewWriter(stream, options)
 	return s.w, err
 }
 

@@ -46,6 +46,7 @@ func DropIndex(state, database string) error {
 type indexHead struct {
 	ID      string       `json:"id"` // of the backup that they describe
 	Lineage string       `json:"lineage"`
+	Opens   seal.Digest  `json:"opens"`   // of the recipients that everything since the full backup is sealed to
 	Content seal.Content `json:"content"` // its digest vouches for the hashes
 	Entries seal.Digest  `json:"entries"` // SHA-256 over the SHA-256 of every 1,024 entries
 	Ladder  ladder       `json:"ladder"`

@@ -46,13 +46,14 @@ type Policy struct {
 type plan struct {
 	full   bool
 	why    string // a full one
+	beside bool   // deltas could go on while it is taken
 	parent rung
 	digits int // low digits of the next number that are zero; 4 for a differential
 }
 
 // next is the policy.
 func (l ladder) next(now time.Time, p Policy) plan {
-	full := func(why string) plan { return plan{full: true, why: why} }
+	full := func(why string) plan { return plan{full: true, why: why, beside: l.Full.ID != ""} }
 	switch {
 	case l.Full.ID == "":
 		return full("it is the first")
@@ -61,16 +62,21 @@ func (l ladder) next(now time.Time, p Policy) plan {
 	case p.FullEvery > 0 && now.Sub(l.FullAt) >= p.FullEvery:
 		return full("the last one is of " + l.FullAt.UTC().Format(time.RFC3339))
 	}
-	next := plan{parent: l.Full, digits: 4}
-	if l.Step < maxStep {
-		next.digits = bits.TrailingZeros32(l.Step+1) / digitBits
-		next.parent = l.Rungs[next.digits]
-	}
-	// What it adds itself is not known yet; p.outgrown looks again.
+	next := l.delta()
+	// What it adds itself is not known yet; the one after it will see.
 	if l.outgrown(p, next.parent.Bytes) {
 		return full("the deltas since the last one have grown to more than the configured share of it")
 	}
 	return next
+}
+
+// delta is the next step up.
+func (l ladder) delta() plan {
+	if l.Step == maxStep {
+		return plan{parent: l.Full, digits: 4}
+	}
+	digits := bits.TrailingZeros32(l.Step+1) / digitBits
+	return plan{parent: l.Rungs[digits], digits: digits}
 }
 
 // outgrown reports whether deltas of so many bytes on the way are too many.

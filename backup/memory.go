@@ -157,3 +157,11 @@ func (m *memory) isDone(item *spooled, target string) bool {
 	defer m.mu.Unlock()
 	return slices.Contains(item.Done, target)
 }
+
+// settle removes an item from the spool if all targets have it, and otherwise
+// notes there which do.
+func (m *memory) settle(sp *spool, item *spooled, targets []string) (left bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return sp.settle(item, targets)
+}

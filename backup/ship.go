@@ -54,6 +54,7 @@ type shipper struct {
 	memory *memory
 	out    *TargetOutcome
 	chain  *catalog.Chain
+	mu     sync.Mutex // over head: one commit at a time
 	head   catalog.Head
 }
 
@@ -129,16 +130,23 @@ func (s *shipper) recall(ctx context.Context, waiting []*spooled) {
 	}
 	// They were committed one after the other, and perhaps one that is not in
 	// the spool after them.
-	for n, left := s.head.Sequence, len(waiting)+1; n > 0 && left > 0; n, left = n-1, left-1 {
+	for n, strangers := s.head.Sequence, 0; n > 0 && strangers < 2; n-- {
 		entry, err := s.chain.Read(ctx, n)
 		if err != nil {
-			continue // twice is better than not at all
+			return // twice is better than not at all
 		}
+		known := false
 		for _, item := range waiting {
-			if item.ID == entry.ID && !s.memory.isDone(item, s.target) {
+			if item.ID != entry.ID {
+				continue
+			}
+			if known = true; !s.memory.isDone(item, s.target) {
 				s.memory.done(item, s.target)
 				s.memory.recall(s.target, entry)
 			}
+		}
+		if !known {
+			strangers++
 		}
 	}
 }
@@ -254,6 +262,8 @@ const commitTries = 5
 
 // commit signs the manifest into the chain. From here the backup exists.
 func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for try := 1; ; try++ {
 		m, err := s.manifest(item, payloadKey)
 		if err != nil {
@@ -276,6 +286,15 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 		s.memory.done(item, s.target)
 		return s.memory.learn(s.target, s.chain.Bucket.String(), entry)
 	}
+}
+
+// takeAlarm gives an alarm once.
+func (s *shipper) takeAlarm() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.out.Alarm
+	s.out.Alarm = nil
+	return err
 }
 
 func (s *shipper) hasParent(item *spooled) error {

@@ -143,17 +143,17 @@ func (s *spool) keep(id string, description []byte, file *os.File) error {
 }
 
 // settle removes an item that all targets have, and otherwise notes which do.
-func (s *spool) settle(item *spooled, targets []string) error {
+func (s *spool) settle(item *spooled, targets []string) (left bool, err error) {
 	for _, t := range targets {
 		if !slices.Contains(item.Done, t) {
 			data, err := json.Marshal(item)
 			if err != nil {
-				return err
+				return true, err
 			}
-			return durable.WriteFile(s.file(item.ID, ".json"), data, 0o600)
+			return true, durable.WriteFile(s.file(item.ID, ".json"), data, 0o600)
 		}
 	}
-	return s.remove(item.ID)
+	return false, s.remove(item.ID)
 }
 
 // remove takes the description first: a payload without one is litter.

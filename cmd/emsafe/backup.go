@@ -19,6 +19,7 @@ func (p *program) backupCommand() *cli.Command {
 			"Exit code 3 means that some targets have the backup and some do not.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "full", Usage: "store every page, though a delta would do"},
+			&cli.BoolFlag{Name: "continuous", Usage: "go on until stopped: a delta whenever something changed, for the databases with `continuous: true` or those named"},
 			&cli.BoolFlag{Name: "take-over", Usage: "go on from what the target holds, though another installation made it or it holds less than this host remembers"},
 		},
 		Action: func(c *cli.Context) error {
@@ -28,6 +29,9 @@ func (p *program) backupCommand() *cli.Command {
 			}
 			if s.cfg == nil {
 				return noConfiguration()
+			}
+			if c.Bool("continuous") {
+				return p.protect(c, s)
 			}
 			names, err := s.databases(c.Context, c.Args().Slice())
 			if err != nil {
@@ -69,22 +73,29 @@ type shipped struct {
 }
 
 func (p *program) backupOne(c *cli.Context, s *site, name string) error {
-	if restore.Pending(s.path(name)) {
-		return fault.New(fault.InUse, "a restore of %s was cut off half-way", s.path(name)).
-			WithRemedy("Finish it first: `emsafe restore %s --in-place`, or `--undo`.", name)
-	}
-	job, err := s.job(name, c.Bool("take-over"))
+	job, err := p.jobOf(c, s, name)
 	if err != nil {
 		return err
 	}
-	job.Full = c.Bool("full")
-	job.Progress = p.print.progress(name)
-	job.Now = p.now
 	began := time.Now()
 	out, err := backup.Database(c.Context, job)
 	p.print.clearProgress()
 	p.reportBackup(out, err, time.Since(began))
 	return err
+}
+
+// jobOf is what a backup of one database takes, unless a restore of it must be
+// finished first.
+func (p *program) jobOf(c *cli.Context, s *site, name string) (backup.Job, error) {
+	if restore.Pending(s.path(name)) {
+		return backup.Job{}, fault.New(fault.InUse, "a restore of %s was cut off half-way", s.path(name)).
+			WithRemedy("Finish it first: `emsafe restore %s --in-place`, or `--undo`.", name)
+	}
+	job, err := s.job(name, c.Bool("take-over"))
+	job.Full = c.Bool("full")
+	job.Progress = p.print.progress(name)
+	job.Now = p.now
+	return job, err
 }
 
 func (p *program) reportBackup(out backup.Outcome, err error, took time.Duration) {
