@@ -170,6 +170,15 @@ func TestByHand(t *testing.T) {
 		t.Fatalf("sqlite3: %s", out)
 	}
 	r.must("init", "--scan", r.path("srv"), "--target", "file://"+r.path("mnt/backup"), "--recovery-key-out", r.path("media/usb/recovery.key"), "--state", r.path("var"))
+	conf := text(t, r.path("etc/emsafe/emsafe.yaml"))
+	r.write("etc/emsafe/emsafe.yaml", strings.Replace(conf, "srv/app/app.db", "srv/app/app.db\n    full_share: 100%", 1))
+	r.must("backup")
+	full, _ := os.ReadFile(r.path("srv/app/app.db"))
+	// Two deltas, of which one grows and one shrinks the database, and a
+	// heartbeat.
+	sqlite3(r.path("srv/app/app.db"), "UPDATE t SET v = 'changed' WHERE rowid = 3; INSERT INTO t SELECT randomblob(10000) FROM generate_series(1, 30);")
+	r.must("backup")
+	sqlite3(r.path("srv/app/app.db"), "DELETE FROM t WHERE rowid > 850; VACUUM;")
 	r.must("backup")
 	r.must("backup")
 	// No emsafe from here on.
@@ -186,7 +195,24 @@ func TestByHand(t *testing.T) {
 	if err != nil || !strings.Contains(out, "\nok\n") || !strings.Contains(out, "Good \"emsafe-manifest\" signature") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	want, _ := os.ReadFile(r.path("srv/app/app.db"))
+	r.write("tmp/restore.py", blocks(t, "docs/format.md", "python")[1])
+	newest, _ := os.ReadFile(r.path("srv/app/app.db"))
+	if n := strings.Count(strings.Join(r.manifests(), ""), `"kind": "delta"`); n != 2 {
+		t.Errorf("%d deltas were made", n)
+	}
+	if n := strings.Count(text(t, r.path("tmp/restore.py")), "\n"); n > 60 {
+		t.Errorf("the reference decoder has %d lines", n)
+	}
+	if out, err := r.do(strings.Join(blocks(t, "docs/format.md", "sh by-hand-all"), "\n"), env...); err != nil || !strings.Contains(out, "\nok\n") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got, err := os.ReadFile(r.path("tmp/app.db")); err != nil || !bytes.Equal(got, newest) {
+		t.Errorf("the file restored from deltas is not the database: %v, %d bytes, want %d", err, len(got), len(newest))
+	}
+	if out, err := r.do(script, env...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want := full
 	if got, err := os.ReadFile(r.path("tmp/app.db")); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the restored file is not the database: %v, %d bytes, want %d", err, len(got), len(want))
 	}
@@ -195,7 +221,7 @@ func TestByHand(t *testing.T) {
 	}
 
 	for _, damage := range []struct{ name, file, step string }{
-		{"manifest", "mnt/backup/databases/app/manifests/00000000000000000002", "ssh-keygen -Y verify"},
+		{"manifest", "mnt/backup/databases/app/manifests/00000000000000000001", "ssh-keygen -Y verify"},
 		{"payload", "mnt/backup/" + strings.TrimSpace(text(t, r.path("tmp/payload.key"))), "cmp parts.signed parts.found"},
 		{"page", "tmp/app.db", "test "},
 	} {
@@ -221,7 +247,16 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-func text(t *testing.T, file string) string {
+// manifests are the texts of all manifests of the database app.
+func (r *reader) manifests() (texts []string) {
+	files, _ := filepath.Glob(r.path("mnt/backup/databases/app/manifests/*"))
+	for _, f := range files {
+		texts = append(texts, text(r.t, f))
+	}
+	return texts
+}
+
+func text(t testing.TB, file string) string {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
