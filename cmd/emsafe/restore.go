@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"emsafe/backup"
 	"emsafe/internal/fault"
 	"emsafe/restore"
 	"emsafe/storage/catalog"
@@ -65,6 +66,9 @@ func (p *program) restore(c *cli.Context) error {
 		defer unlock() //nolint:errcheck // the process ends with it
 	}
 	if c.Bool("undo") {
+		if err := s.dropIndex(req); err != nil {
+			return err
+		}
 		return p.undo(c, req.Destination)
 	}
 	plan, err := restore.Choose(c.Context, req)
@@ -82,11 +86,23 @@ func (p *program) restore(c *cli.Context) error {
 			return err
 		}
 	}
+	if err := s.dropIndex(req); err != nil {
+		return err
+	}
 	out, err := plan.Run(c.Context)
 	if err != nil {
 		return err
 	}
 	return p.restored(out, req)
+}
+
+// dropIndex makes the first backup after a restore over a database a full one:
+// what was restored is then proven to be what is backed up.
+func (s *site) dropIndex(req restore.Request) error {
+	if s.cfg == nil || req.Destination != s.path(req.Database) {
+		return nil
+	}
+	return backup.DropIndex(s.cfg.State, req.Database)
 }
 
 // restoreRequest reads flags into a request.
