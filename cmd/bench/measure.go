@@ -1,30 +1,48 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"os/exec"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 )
+
+// contender is one way to do the job.
+type contender struct {
+	name     string
+	before   string // not measured
+	script   string
+	folder   string // whose growth is measured; "" for none
+	replaces bool   // what it stores takes the place of what it stored before
+	base     bool   // the others are measured against it
+}
 
 // result is one run of a contender.
 type result struct {
 	wall, cpu time.Duration
 	rss       int64 // KiB, of the largest process
 	bytes     int64
+	said      []byte
 }
 
-// measure runs the contenders in turn, A B C A B C, so that a machine that
-// grows slower does so for all.
-func (b *bench) measure(ctx context.Context, contenders []contender) ([][]result, error) {
+// measure runs the contenders in turn, A B C B C A, so that a machine that
+// grows slower does so for all. Before every round each is called.
+func (l *lab) measure(ctx context.Context, contenders []contender, each func(round int) error) ([][]result, error) {
 	results := make([][]result, len(contenders))
-	for round := range b.runs {
+	for round := range l.runs {
+		if each != nil {
+			if err := each(round); err != nil {
+				return nil, err
+			}
+		}
 		for k := range contenders {
 			i := (k + round) % len(contenders) // nobody is always first
 			c := contenders[i]
-			r, err := b.once(ctx, c)
+			r, err := l.once(ctx, c)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -34,75 +52,116 @@ func (b *bench) measure(ctx context.Context, contenders []contender) ([][]result
 	return results, nil
 }
 
-func (b *bench) once(ctx context.Context, c contender) (result, error) {
+func (l *lab) once(ctx context.Context, c contender) (result, error) {
 	if c.before != "" {
-		if out, err := b.shell(ctx, c.before).CombinedOutput(); err != nil {
-			return result{}, fmt.Errorf("prepare: %w\n%s", err, out)
+		if err := l.do(ctx, c.before); err != nil {
+			return result{}, fmt.Errorf("prepare: %w", err)
 		}
 	}
 	syscall.Sync() // what the one before left to write is not this one's cost
 	// Source and stored objects are in memory for everybody, or for nobody.
-	if out, err := b.shell(ctx, `find "$DB" "$DIR/s3/data" -type f -exec cat {} + > /dev/null`).CombinedOutput(); err != nil {
-		return result{}, fmt.Errorf("warm up: %w\n%s", err, out)
+	if err := l.do(ctx, `find "$DB" "$DATA/$NAME-"* -type f -exec cat {} + > /dev/null`); err != nil {
+		return result{}, fmt.Errorf("warm up: %w", err)
 	}
 	had := int64(0)
-	if c.bucket != "" {
-		had = b.bytes(c.bucket)
+	if c.folder != "" && !c.replaces {
+		had = held(c.folder)
 	}
-	cmd := b.shell(ctx, c.script)
+	r, err := timed(l.shell(ctx, c.script))
+	if err == nil && c.folder != "" {
+		r.bytes = held(c.folder) - had
+	}
+	return r, err
+}
+
+// timed runs a command and its children to their end.
+func timed(cmd *exec.Cmd) (result, error) {
+	var out, talk bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &talk
 	began := time.Now()
-	out, err := cmd.CombinedOutput()
-	r := result{wall: time.Since(began)}
+	err := cmd.Run()
+	r := result{wall: time.Since(began), said: out.Bytes()}
 	if err != nil {
-		return r, fmt.Errorf("%w\n%s", err, out)
+		return r, fmt.Errorf("%w\n%s%s", err, out.Bytes(), talk.Bytes())
 	}
-	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	r.rss = usage.Maxrss
-	if c.bucket != "" {
-		if r.bytes = b.bytes(c.bucket); c.bucket == "emsafe" {
-			r.bytes -= had // each run adds one backup; the others replace theirs
-		}
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		r.rss = usage.Maxrss
 	}
 	return r, nil
 }
 
-func median[T int64 | time.Duration](results []result, of func(result) T) T {
+// taken is what the benchmark reads of `emsafe backup --json`.
+type taken struct {
+	ID     string `json:"id"`
+	Kind   string `json:"kind"`
+	Pages  int64  `json:"delta_pages"`
+	Proven bool   `json:"proven"`
+	Held   int64  `json:"writers_held_ns"`
+	Why    string `json:"why_full"`
+}
+
+func readTaken(said []byte) (t taken, err error) {
+	if err := json.Unmarshal(said, &t); err != nil {
+		return t, fmt.Errorf("what emsafe backup --json says: %w: %q", err, said)
+	}
+	return t, nil
+}
+
+// expect fails where a backup is not of the kind that is to be measured: a
+// benchmark of deltas must not pass with full backups.
+func expect(results []result, kind string) error {
+	for _, r := range results {
+		t, err := readTaken(r.said)
+		if err != nil {
+			return err
+		}
+		if t.Kind != kind {
+			return fmt.Errorf("emsafe took a backup of kind %s instead of %s: %s", t.Kind, kind, t.Why)
+		}
+	}
+	return nil
+}
+
+// proven is how many backups the WAL proved.
+func proven(results []result) (n int) {
+	for _, r := range results {
+		if t, err := readTaken(r.said); err == nil && t.Proven {
+			n++
+		}
+	}
+	return n
+}
+
+func wallOf(r result) time.Duration { return r.wall }
+func cpuOf(r result) time.Duration  { return r.cpu }
+func rssOf(r result) int64          { return r.rss }
+func bytesOf(r result) int64        { return r.bytes }
+
+func median[T int64 | time.Duration | float64, R any](results []R, of func(R) T) T {
 	var all []T
 	for _, r := range results {
 		all = append(all, of(r))
 	}
-	slices.Sort(all)
-	return all[len(all)/2]
+	return quantile(all, 0.5)
 }
 
-// report prints a table; the ratios are against the shell pipeline's medians,
-// which is what most people have today.
-func report(title string, contenders []contender, results [][]result) {
-	base := 0
-	for i, c := range contenders {
-		if len(c.name) > 0 && (c.bucket == "shell" || c.name == "download | age -d | zstd -d") {
-			base = i
-		}
+// quantile is the value that a share q of all values do not exceed; 0 of none.
+func quantile[T int64 | time.Duration | float64](all []T, q float64) T {
+	if len(all) == 0 {
+		return 0
 	}
-	wall := func(r result) time.Duration { return r.wall }
-	cpu := func(r result) time.Duration { return r.cpu }
-	rss := func(r result) int64 { return r.rss }
-	bytes := func(r result) int64 { return r.bytes }
-	fmt.Printf("%s\n\n| | wall s (min–max) | ratio | CPU s | ratio | peak MiB | stored MiB | ratio |\n|---|---|---|---|---|---|---|---|\n", title)
-	for i, c := range contenders {
-		r, against := results[i], results[base]
-		low, high := r[0].wall, r[0].wall
-		for _, one := range r {
-			low, high = min(low, one.wall), max(high, one.wall)
-		}
-		stored := "| |"
-		if c.bucket != "" {
-			stored = fmt.Sprintf("| %.1f | %.2f", float64(median(r, bytes))/(1<<20), float64(median(r, bytes))/float64(median(against, bytes)))
-		}
-		fmt.Printf("| %s | %.2f (%.2f–%.2f) | %.2f | %.2f | %.2f | %.0f %s |\n", strings.ReplaceAll(c.name, "|", `\|`),
-			median(r, wall).Seconds(), low.Seconds(), high.Seconds(), float64(median(r, wall))/float64(median(against, wall)),
-			median(r, cpu).Seconds(), float64(median(r, cpu))/float64(median(against, cpu)), float64(median(r, rss))/1024, stored)
-	}
-	fmt.Println()
+	all = slices.Clone(all)
+	slices.Sort(all)
+	return all[min(int(q*float64(len(all))), len(all)-1)]
 }
+
+// ratio of two quantities; 0 where there is nothing to compare with.
+func ratio[T int64 | time.Duration](a, b T) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}
+
+func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
