@@ -284,6 +284,7 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 		s.head = entry.Head()
 		s.out.Sequence, s.out.Manifest = entry.Sequence, entry.Digest
 		s.memory.done(item, s.target)
+		s.collect(ctx, entry)
 		return s.memory.learn(s.target, s.chain.Bucket.String(), entry)
 	}
 }

@@ -49,6 +49,7 @@ func Verify(ctx context.Context, t storage.Target, signers seal.Signers, databas
 	}
 	v := &Verification{Target: t.Name, Database: database}
 	chain := c.Chain(database)
+	chain.Alone = true
 	sequences, err := chain.Sequences(ctx, 0)
 	if err != nil {
 		return nil, err

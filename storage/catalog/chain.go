@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"emsafe/internal/fault"
@@ -16,10 +17,11 @@ import (
 type Chain struct {
 	*Catalog
 	Database string
+	Alone    bool // read every manifest's own object, never a segment
 }
 
 // Chain returns the manifests of one database; it need not exist yet.
-func (c *Catalog) Chain(database string) *Chain { return &Chain{c, database} }
+func (c *Catalog) Chain(database string) *Chain { return &Chain{Catalog: c, Database: database} }
 
 // Read fetches and verifies one manifest. The error is a fault.NotFound if
 // there is none of that sequence.
@@ -32,8 +34,14 @@ func (ch *Chain) Read(ctx context.Context, sequence uint64) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ch.parse(object, sequence)
+}
+
+// parse verifies the object that lies at a sequence.
+func (ch *Chain) parse(object []byte, sequence uint64) (*Entry, error) {
+	key := manifestKey(ch.Database, sequence)
 	e := &Entry{Digest: seal.Sum(object)}
-	err = verify(ch.signers, seal.NamespaceManifest, key, object, &e.Manifest,
+	err := verify(ch.signers, seal.NamespaceManifest, key, object, &e.Manifest,
 		func() (header, time.Time) { return e.header, e.CommittedAt })
 	if err == nil {
 		err = e.check(ch.Catalog, ch.Database, sequence)
@@ -100,12 +108,21 @@ func (ch *Chain) above(ctx context.Context, n uint64) (uint64, error) {
 
 // Sequences lists the sequences above after, ascending.
 func (ch *Chain) Sequences(ctx context.Context, after uint64) ([]uint64, error) {
+	return ch.between(ctx, after, math.MaxUint64)
+}
+
+// between lists the sequences above low up to high, ascending.
+func (ch *Chain) between(ctx context.Context, low, high uint64) ([]uint64, error) {
 	var out []uint64
-	for info, err := range ch.Bucket.List(ctx, manifestPrefix(ch.Database), manifestKey(ch.Database, after)) {
+	for info, err := range ch.Bucket.List(ctx, manifestPrefix(ch.Database), manifestKey(ch.Database, low)) {
 		if err != nil {
 			return nil, err
 		}
-		if seq, ok := sequenceOf(ch.Database, info.Key); ok {
+		seq, ok := sequenceOf(ch.Database, info.Key)
+		if ok && seq > high {
+			break
+		}
+		if ok {
 			out = append(out, seq)
 		}
 	}
@@ -139,5 +156,5 @@ func (ch *Chain) Add(ctx context.Context, key *seal.SigningKey, head Head, m Man
 	if err != nil {
 		return nil, fmt.Errorf("commit manifest %d: %w", m.Sequence, err)
 	}
-	return &Entry{Manifest: m, Digest: seal.Sum(object)}, nil
+	return &Entry{Manifest: m, Digest: seal.Sum(object), Object: object}, nil
 }

@@ -27,22 +27,28 @@ func (f *Found) Head() Result { return f.Since[len(f.Since)-1] }
 
 // Find looks for a backup from the newest backwards.
 func (ch *Chain) Find(ctx context.Context, w Wanted) (*Found, error) {
-	sequences, err := ch.Sequences(ctx, 0)
+	newest, err := ch.Newest(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	if len(sequences) == 0 {
+	if newest == 0 {
 		return nil, fault.New(fault.NotFound, "%s holds no backup of %s", ch.Bucket, ch.Database)
 	}
 	var since []Result
 	var hits, unreadable []Result
-	batch := 2
-	for end := len(sequences); end > 0; {
-		results, err := ch.Walk(ctx, sequences[max(0, end-batch):end])
+	for low, high := newest, newest; high > 0; high = low {
+		low = before(newest, high)
+		sequences, err := ch.between(ctx, low, high)
 		if err != nil {
 			return nil, err
 		}
-		end -= len(results)
+		results, err := ch.Walk(ctx, sequences)
+		if err != nil {
+			return nil, err
+		}
+		if len(results) == 0 {
+			continue // a gap; Links will see it
+		}
 		if since == nil && w.newest() && results[len(results)-1].Err != nil {
 			return nil, results[len(results)-1].Err
 		}
@@ -66,9 +72,19 @@ func (ch *Chain) Find(ctx context.Context, w Wanted) (*Found, error) {
 		if len(hits) > 0 && (hits[0].Entry.ID == w.ID || w.ID == "" && oldest != nil && !oldest.CommittedAt.After(hits[0].Entry.SnapshotAt)) {
 			break
 		}
-		batch = 64
 	}
 	return ch.settle(w, hits, unreadable, since)
+}
+
+// before is how far back to look next: a little, then more, then by segments.
+func before(newest, high uint64) uint64 {
+	switch newest - high {
+	case 0:
+		return high - min(high, 2)
+	case 2:
+		return high - min(high, 64)
+	}
+	return (segmentOf(high) - 1) * SegmentSize
 }
 
 func (w Wanted) newest() bool { return w.ID == "" && w.At.IsZero() }

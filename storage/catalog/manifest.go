@@ -86,6 +86,7 @@ func (h Head) String() string { return fmt.Sprintf("%d:%s", h.Sequence, h.Digest
 type Entry struct {
 	Manifest
 	Digest seal.Digest
+	Object []byte // the whole object, of an entry that was just committed
 }
 
 // Head is the entry as a head.

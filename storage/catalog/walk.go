@@ -24,6 +24,7 @@ type Result struct {
 // the target itself end the walk.
 func (ch *Chain) Walk(ctx context.Context, sequences []uint64) ([]Result, error) {
 	results := make([]Result, len(sequences))
+	known := ch.segments(ctx, sequences)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	next := make(chan int)
@@ -39,7 +40,11 @@ func (ch *Chain) Walk(ctx context.Context, sequences []uint64) ([]Result, error)
 			}
 		})
 	}
-	for i := range sequences {
+	for i, n := range sequences {
+		if e := known[n]; e != nil {
+			results[i] = Result{n, e, nil}
+			continue
+		}
 		next <- i
 	}
 	close(next)
