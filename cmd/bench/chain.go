@@ -62,7 +62,7 @@ func (b *bench) chain(ctx context.Context) ([]section, error) {
 }
 
 func (l *lab) compareChain(ctx context.Context, full, last taken) ([]section, error) {
-	shown, err := timed(l.shell(ctx, `exec "$EMSAFE" --config "$CFG" show app `+last.ID+` --json`))
+	shown, err := timed(l.shell(ctx, `exec "$EMSAFE" --config "$CFG" show `+last.ID+` --json`))
 	if err != nil {
 		return nil, err
 	}
