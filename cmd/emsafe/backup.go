@@ -30,6 +30,7 @@ func (p *program) backupCommand() *cli.Command {
 			if s.cfg == nil {
 				return noConfiguration()
 			}
+			yield()
 			if c.Bool("continuous") {
 				return p.protect(c, s)
 			}
