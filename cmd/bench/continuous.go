@@ -205,7 +205,7 @@ func (b *bench) killOnce(ctx context.Context, round int) (killed, error) {
 
 const countAcknowledged = `
 rm -rf "$DIR/state"
-"$EMSAFE" --config "$CFG" restore app --to "$DIR/out.db" --identity "$DIR/key" -q
+"$EMSAFE" --config "$CFG" restore app --to "$DIR/out.db" --identity "$DIR/key" -q > /dev/null
 python3 -c 'import sqlite3, sys
 print(*sqlite3.connect(sys.argv[1]).execute("SELECT count(*), ifnull(max(n), 0) FROM acknowledged").fetchone())' "$DIR/out.db"`
 

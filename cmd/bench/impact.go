@@ -70,14 +70,14 @@ func (b *bench) impactOf(ctx context.Context, mode string) (section, error) {
 		return section{}, err
 	}
 	defer l.close()
+	if _, err := l.again(ctx, "--full", time.Now()); err != nil {
+		return section{}, err
+	}
 	w, err := l.startWriter(ctx, mode)
 	if err != nil {
 		return section{}, err
 	}
 	defer w.kill()
-	if _, err := l.again(ctx, "--full", time.Now()); err != nil {
-		return section{}, err
-	}
 	loads := loadsOf(mode)
 	windows := make([][]window, len(loads))
 	for round := range b.runs {
@@ -196,7 +196,9 @@ func impactSection(mode string, loads []load, windows [][]window) section {
 	fmt.Fprintf(&t, "An application that wants %d commits a second; commit latency in ms, medians of the windows (max: of all).\n\n", commitRate)
 	t.WriteString("| while there runs | commits/s | p50 | p99 (min–max) | ratio | max | SQLITE_BUSY | largest WAL MiB | backups |\n|---|---|---|---|---|---|---|---|---|\n")
 	quiet := sumUp(windows[0], windows[0])
-	for i, l := range loads {
+	// What a commit takes when nobody is in its way comes on top of the bound.
+	limit := maxHold + longestNap + quiet.max
+	for i, l := range loads { // the first is the baseline, and its first window before all backups
 		u := sumUp(windows[i], windows[0])
 		fmt.Fprintf(&t, "| %s | %.0f | %s | %s (%s–%s) | %.2f | %s | %d | %.1f | %d |\n", l.name, u.rate, ms(u.p50), ms(u.p99), ms(u.low), ms(u.high),
 			u.ratio, ms(u.max), u.busy, mib(u.wal), u.backups)
@@ -206,14 +208,14 @@ func impactSection(mode string, loads []load, windows [][]window) section {
 		s.bars = append(s.bars, bar{l.name + ": no SQLITE_BUSY at a busy timeout of 1 s", fmt.Sprint(u.busy), u.busy == 0})
 		if mode == "wal" {
 			s.bars = append(s.bars, atMost(l.name+": p99 of its baseline", "", 1.5, u.ratio),
-				atMost(l.name+": growth of the WAL, as configured", " MiB", mib(walGrowth), mib(max(0, u.wal-quiet.wal))))
+				atMost(l.name+": growth of the WAL, as configured", " MiB", mib(walGrowth), mib(max(0, u.wal-windows[0][0].wal))))
 			continue
 		}
-		// The handler's last sleep, and what a commit takes when nobody is in
-		// its way, come on top of the bound.
-		limit := maxHold + longestNap + quiet.max
-		s.bars = append(s.bars, bar{fmt.Sprintf("%s: no commit waits longer than 250 ms (and 100 ms, which SQLite's busy handler may sleep, and the slowest commit without backups, %s ms)", l.name, ms(quiet.max)),
-			ms(u.max) + " ms", u.max <= limit})
+		s.bars = append(s.bars, bar{fmt.Sprintf("%s: no commit waits longer than the bound, %s ms (*)", l.name, ms(limit)), ms(u.max) + " ms", u.max <= limit})
+	}
+	if mode != "wal" {
+		fmt.Fprintf(&t, "\n(*) `max_hold`, %d ms; %d ms, which SQLite's busy handler may sleep before it looks again; and the slowest commit without backups, %s ms.\n",
+			maxHold.Milliseconds(), longestNap.Milliseconds(), ms(quiet.max))
 	}
 	s.text = t.String()
 	return s

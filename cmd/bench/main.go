@@ -116,7 +116,7 @@ func (b *bench) measureAll(ctx context.Context, chosen []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
-		text := b.setting() + render(sections)
+		text := b.setting(m.name) + render(sections)
 		fmt.Println(text)
 		if b.docs != "" {
 			if err := writeInto(b.docs, m.name, text); err != nil {

@@ -89,13 +89,17 @@ func spread(r []result) string {
 }
 
 // setting says on what it was measured.
-func (b *bench) setting() string {
+func (b *bench) setting(name string) string {
+	size := fmt.Sprintf("a database of %d MiB, ", b.mib)
+	if name == "scale" {
+		size = ""
+	}
 	version := "emsafe"
 	if out, err := exec.Command(b.emsafe, "--version").Output(); err == nil {
 		version, _, _ = strings.Cut(string(out), "\n")
 	}
-	return fmt.Sprintf("%s, %s on %d cores (%s), %d MiB, %d runs each.\n\n", time.Now().UTC().Format(time.DateOnly), version,
-		runtime.NumCPU(), processor(), b.mib, b.runs)
+	return fmt.Sprintf("%s, %s on %d cores (%s), %s%d runs each.\n\n", time.Now().UTC().Format(time.DateOnly), version,
+		runtime.NumCPU(), processor(), size, b.runs)
 }
 
 func processor() string {
