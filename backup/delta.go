@@ -172,7 +172,7 @@ func (d *differ) read(ctx context.Context, tail *sqlite.Tail) (sqlite.Image, err
 // does not have.
 func (d *differ) candidates(image sqlite.Image) ([]int64, error) {
 	pages := append([]int64{}, image.Changed...)
-	if d.plan.parent.ID != d.index.ID {
+	if len(pages) > 0 && d.plan.parent.ID != d.index.ID {
 		older, err := d.index.changedSince(d.plan.parent.Gen, image.Pages)
 		if err != nil {
 			return nil, err

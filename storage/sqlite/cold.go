@@ -55,6 +55,21 @@ func cold(ctx context.Context, src *source, opt Options, begin Begin) (Image, er
 	if err != nil {
 		return image, err
 	}
+	if len(frames) == 0 && p.unindexed && opt.Since.atRest(src.file, image) && opt.unchanged(&image) {
+		if _, err := begin(image); err != nil {
+			return image, err
+		}
+		return image, errors.Join(p.holds(src, w), src.unreplaced())
+	}
+	rest, at := stampRest(src.file), (*position)(nil)
+	if len(frames) > 0 {
+		tail := NewTail(path, nil)
+		tail.Poll() //nolint:errcheck // then there is nothing to mark at
+		rest, at = nil, tail.mark()
+	}
+	if pages := opt.choose(image); pages != nil {
+		return image, errors.New("pages were chosen though nothing was proven")
+	}
 	out, err := begin(image)
 	if err != nil {
 		return image, err
@@ -74,6 +89,7 @@ func cold(ctx context.Context, src *source, opt Options, begin Begin) (Image, er
 	if err := p.holds(src, w); err != nil {
 		return image, err
 	}
+	image.Mark = image.mark(at, rest)
 	return image, src.unreplaced()
 }
 

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -16,6 +17,12 @@ import (
 // raw, which is several times faster.
 func live(ctx context.Context, src *source, opt Options, begin Begin) (Image, error) {
 	path, image := src.path, src.image
+	tail := opt.Tail
+	if tail == nil {
+		tail = NewTail(path, opt.Since)
+	}
+	tail.Poll() //nolint:errcheck // then there is nothing to mark at
+	at := tail.mark()
 	c, err := connect(ctx, path, "mode=ro", opt.Busy)
 	if err != nil {
 		return image, err
@@ -31,9 +38,13 @@ func live(ctx context.Context, src *source, opt Options, begin Begin) (Image, er
 		return image, err
 	}
 	src.setImage(image)
+	if image.Mark = image.mark(at, nil); tail.Poll() == nil {
+		opt.prove(tail, &image)
+	}
 
 	r := &liveReader{source: src, conn: c}
-	if r.raw = rawAllowed(); r.raw {
+	pages := opt.choose(image)
+	if r.raw = pages == nil && rawAllowed(); r.raw {
 		if r.inWAL, err = touched(path); err != nil {
 			return image, err
 		}
@@ -50,7 +61,12 @@ func live(ctx context.Context, src *source, opt Options, begin Begin) (Image, er
 		image.WALGrowth = max(image.WALGrowth, walSize(path)-walBefore)
 		return opt.within(path, time.Since(started), image.WALGrowth)
 	}
-	if err := r.stream(ctx, w, within); err != nil {
+	if pages != nil {
+		err = r.some(ctx, w, pages, within)
+	} else {
+		err = r.stream(ctx, w, within)
+	}
+	if err != nil {
 		return image, err
 	}
 	return image, src.unreplaced()
@@ -126,6 +142,27 @@ func (r *liveReader) stream(ctx context.Context, w io.Writer, within func() erro
 		}
 		r.blank(i, buf[:whole])
 		if _, err := w.Write(buf[:whole]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// some reads single pages, ascending.
+func (r *liveReader) some(ctx context.Context, w io.Writer, pages []int64, within func() error) error {
+	buf := make([]byte, r.image.PageSize)
+	for i, number := range pages {
+		if i%256 == 0 {
+			if err := errors.Join(ctx.Err(), within()); err != nil {
+				return err
+			}
+		}
+		if number == r.lockPage {
+			clear(buf)
+		} else if err := r.page.read(ctx, number, buf); err != nil {
+			return err
+		}
+		if _, err := w.Write(buf); err != nil {
 			return err
 		}
 	}

@@ -38,6 +38,12 @@ func rollback(ctx context.Context, path string, image Image, opt Options, begin 
 		return image, err
 	}
 	defer r.src.close()
+	if same, err := r.same(ctx, begin); same || err != nil {
+		return r.image, err
+	}
+	if opt.choose(r.image) != nil {
+		return image, errors.New("pages were chosen though nothing was proven")
+	}
 	if r.src.bytes() <= inMemory {
 		done, err := r.memory(ctx, begin)
 		if done || err != nil {
@@ -53,7 +59,23 @@ func rollback(ctx context.Context, path string, image Image, opt Options, begin 
 	if err := r.deliver(ctx, begin); err != nil {
 		return r.image, err
 	}
+	r.image.Mark = r.image.mark(nil, r.rest)
 	return r.image, r.src.unreplaced()
+}
+
+// same reports whether the file is as it was at the mark that was given, and
+// the caller is content with that.
+func (r *rollbackReader) same(ctx context.Context, begin Begin) (same bool, err error) {
+	err = r.hold(ctx, func(since time.Time) error {
+		same = r.opt.Since.atRest(r.src.file, r.image)
+		r.image.At, r.image.Method = since.UTC(), "memory"
+		return nil
+	})
+	if err != nil || !same || !r.opt.unchanged(&r.image) {
+		return false, err
+	}
+	_, err = begin(r.image)
+	return true, errors.Join(err, r.src.unreplaced())
 }
 
 func (s *source) bytes() int64 { return s.image.Pages * int64(s.image.PageSize) }
@@ -64,6 +86,7 @@ type rollbackReader struct {
 	opt   Options
 	path  string
 	image Image
+	rest  *restStamp // of the last hold
 	ahead copied
 }
 
@@ -99,6 +122,7 @@ func (r *rollbackReader) hold(ctx context.Context, do func(since time.Time) erro
 			return err
 		}
 		r.src.image = r.image
+		r.rest = stampRest(r.src.file)
 	}
 	return do(since)
 }
@@ -150,6 +174,7 @@ func (r *rollbackReader) memory(ctx context.Context, begin Begin) (done bool, er
 		}
 		data = data[n:]
 	}
+	r.image.Mark = r.image.mark(nil, r.rest)
 	return true, r.src.unreplaced()
 }
 
