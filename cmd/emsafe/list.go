@@ -74,11 +74,15 @@ func lead(first error, errs []error) error {
 	if len(errs) == 1 {
 		return first
 	}
+	const most = 5 // they were all shown where they were found
 	out := []error{first}
 	for _, e := range errs {
-		if e != first { //nolint:errorlint // identity is meant
+		if e != first && len(out) < most { //nolint:errorlint // identity is meant
 			out = append(out, e)
 		}
+	}
+	if more := len(errs) - len(out); more > 0 {
+		out = append(out, fmt.Errorf("and %d more", more))
 	}
 	return errors.Join(out...)
 }
