@@ -34,6 +34,8 @@ test: deps tools
 soak: deps tools
 	CGO_ENABLED=1 EMSAFE_SOAK=1 $(GO) test -race -timeout 120m -count=1 -v -run 'Kill|Oracle|Damage|Live|Signal' ./...
 
+# BENCH='-only delta,chain' chooses, BENCH='-write docs' updates
+# docs/benchmarks.md, which says what is measured and how.
 bench: deps tools
 	@mkdir -p bin
 	@$(BUILD) -o bin/emsafe ./cmd/emsafe

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -83,7 +84,9 @@ func (l *lab) protectUntil(ctx context.Context, until time.Time) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	wait(until)
+	if err := wait(ctx, until); err != nil {
+		return 0, err
+	}
 	if err := p.end(syscall.SIGINT); err != nil {
 		return 0, err
 	}
@@ -181,8 +184,8 @@ func (b *bench) killOnce(ctx context.Context, round int) (killed, error) {
 		return killed{}, err
 	}
 	// Every round ends at another moment of the interval.
-	wait(time.Now().Add(b.steady + time.Duration(round)*370*time.Millisecond))
-	if err := w.alive(); err != nil {
+	err = wait(ctx, time.Now().Add(b.steady+time.Duration(round)*370*time.Millisecond))
+	if err = errors.Join(err, w.alive()); err != nil {
 		return killed{}, err
 	}
 	w.kill()

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"emsafe/storage/storagetest"
 )
@@ -31,9 +32,13 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	// An earlier run that was killed left its scratch space.
 	old, _ := filepath.Glob(filepath.Join(b.cache, "run-*"))
 	for _, dir := range old {
-		os.RemoveAll(dir)
+		var pid int
+		fmt.Sscanf(filepath.Base(dir), "run-%d-", &pid) //nolint:errcheck // 0 then
+		if pid == 0 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			os.RemoveAll(dir)
+		}
 	}
-	if b.dir, err = os.MkdirTemp(b.cache, "run-"); err != nil {
+	if b.dir, err = os.MkdirTemp(b.cache, fmt.Sprintf("run-%d-", os.Getpid())); err != nil {
 		return err
 	}
 	s3 := filepath.Join(b.dir, "s3")

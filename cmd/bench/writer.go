@@ -44,6 +44,9 @@ func (l *lab) startWriter(ctx context.Context, mode string) (*writer, error) {
 	defer out.Close()
 	w.cmd = exec.CommandContext(ctx, "python3", "-c", writerScript, l.db, fmt.Sprint(commitRate), mode)
 	w.cmd.Stdout, w.cmd.Stderr = out, os.Stderr
+	if _, err := w.cmd.StdinPipe(); err != nil { // it ends when this does
+		return nil, err
+	}
 	if err := w.cmd.Start(); err != nil {
 		return nil, err
 	}
