@@ -106,7 +106,7 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 	plan.Target, plan.chain, plan.Entry, plan.Path, plan.Newest = c.target, c.chain, c.found.Entry, c.path, c.found.Head().Entry
 	plan.Proven = provenBy(req, c, candidates)
 	if req.AllowBroken {
-		for _, err := range catalog.Links(c.found.Since, 0) {
+		for _, err := range c.chain.Links(ctx, c.found.Since, 0) {
 			plan.Warnings = append(plan.Warnings, "the chain does not hold: "+err.Error())
 		}
 	}
@@ -131,7 +131,7 @@ func open(ctx context.Context, req Request, t storage.Target) (candidate, error)
 	if err != nil {
 		return candidate{}, err
 	}
-	if problems := catalog.Links(found.Since, 0); len(problems) > 0 && !req.AllowBroken {
+	if problems := chain.Links(ctx, found.Since, 0); len(problems) > 0 && !req.AllowBroken {
 		return candidate{}, fmt.Errorf("backup %s: %w", found.Entry.ID, problems[0])
 	}
 	if found.Head().Err != nil {

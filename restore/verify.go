@@ -59,7 +59,7 @@ func Verify(ctx context.Context, t storage.Target, signers seal.Signers, databas
 		return nil, err
 	}
 	v.Manifests = len(results)
-	v.Problems = catalog.Links(results, 1)
+	v.Problems = chain.Links(ctx, results, 1)
 	if n := len(results); n > 0 && results[n-1].Entry != nil {
 		v.Head = results[n-1].Entry.Head()
 	}

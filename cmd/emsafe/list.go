@@ -128,7 +128,7 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 	}
 	p.print.table(rows)
 	var problems []error
-	for _, err := range catalog.Links(results, first) {
+	for _, err := range chain.Links(ctx, results, first) {
 		p.print.line("ERROR: %v", err)
 		problems = append(problems, err)
 	}
@@ -159,7 +159,7 @@ func (p *program) showCommand() *cli.Command {
 			e := found.entry
 			p.print.emit(shown{listed{Target: found.target, Manifest: &e.Manifest, Digest: e.Digest.String(), Sequence: e.Sequence}, found.fetches()})
 			p.show(found)
-			problems := catalog.Links(found.since, 0)
+			problems := found.chain.Links(c.Context, found.since, 0)
 			if found.broken != nil {
 				problems = append(problems, found.broken)
 			}

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"emsafe/internal/fault"
+	"emsafe/storage/seal"
 )
 
 // walkers is how many manifests are read at once.
@@ -68,36 +69,49 @@ func ofObject(err error) bool {
 // Links holds consecutive results against each other, oldest first, and
 // returns what does not fit: a manifest that could not be read, a gap, a
 // previous digest that is not the one before. first is the sequence that the
-// chain must begin with, 0 for any.
-func Links(results []Result, first uint64) []error {
+// chain must begin with, 0 for any. [Chain.Links] knows of pruned manifests.
+func Links(results []Result, first uint64) []error { return links(results, first, nil) }
+
+func links(results []Result, first uint64, pruned bridges) []error {
 	var problems []error
 	broken := func(format string, args ...any) {
 		problems = append(problems, fault.New(fault.BrokenChain, format, args...))
 	}
-	expect := first
-	var last *Entry
+	// What the next manifest must be, and what it must name; a digest is known
+	// where the one before was read, or at the very beginning.
+	expect, before, known := first, seal.Digest{}, first == 1
 	for _, r := range results {
 		if expect != 0 && r.Sequence != expect {
-			if expect == r.Sequence-1 {
-				broken("manifest %d is missing", expect)
+			if next, d := pruned.lead(expect, before); known && next == r.Sequence {
+				before = d
 			} else {
-				broken("manifests %d to %d are missing", expect, r.Sequence-1)
+				if known {
+					expect = next
+				}
+				if expect == r.Sequence-1 {
+					broken("manifest %d is missing", expect)
+				} else {
+					broken("manifests %d to %d are missing", expect, r.Sequence-1)
+				}
+				known = false
 			}
-			last = nil
-		}
-		if r.Err != nil {
-			problems = append(problems, r.Err)
-			last = nil
-		} else {
-			if last != nil && r.Entry.Previous != last.Digest {
-				broken("manifest %d says that %s came before it, but %d is %s", r.Sequence, r.Entry.Previous, last.Sequence, last.Digest)
-			}
-			if r.Sequence == 1 && !r.Entry.Previous.IsZero() {
-				broken("manifest 1 names a manifest before it")
-			}
-			last = r.Entry
 		}
 		expect = r.Sequence + 1
+		if r.Err != nil {
+			problems = append(problems, r.Err)
+			known = false
+			continue
+		}
+		if known && r.Entry.Previous != before {
+			if r.Sequence == 1 {
+				broken("manifest 1 names a manifest before it")
+			} else {
+				broken("manifest %d says that %s came before it, but that is %s", r.Sequence, r.Entry.Previous, before)
+			}
+		} else if r.Sequence == 1 && !r.Entry.Previous.IsZero() {
+			broken("manifest 1 names a manifest before it")
+		}
+		before, known = r.Entry.Digest, true
 	}
 	return problems
 }

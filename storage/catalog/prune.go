@@ -1,0 +1,187 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/seal"
+)
+
+// Prune is the signed record of manifests that were removed on purpose. It is
+// written before any of them goes, so that a gap without one is an alarm.
+type Prune struct {
+	header
+	Repository string      `json:"repository"`
+	Host       string      `json:"host"`
+	Database   string      `json:"database"`
+	Number     uint64      `json:"number"`
+	Previous   seal.Digest `json:"previous"` // of the whole prune record before; empty at 1
+	PrunedAt   time.Time   `json:"pruned_at"`
+	Head       Head        `json:"head"` // of the chain, at that time
+	Removed    []Removed   `json:"removed"`
+
+	digest seal.Digest
+}
+
+// Removed is a run of consecutive manifests.
+type Removed struct {
+	First    uint64      `json:"first"`
+	Last     uint64      `json:"last"`
+	Previous seal.Digest `json:"previous"` // that manifest First named
+	Manifest seal.Digest `json:"manifest"` // of manifest Last
+	IDs      []string    `json:"ids"`
+}
+
+func pruneKey(database string, number uint64) string {
+	return fmt.Sprintf("databases/%s/prunes/%020d", database, number)
+}
+
+// maxPrune allows for a year of deltas every second in one record.
+const maxPrune = 2 << 30
+
+// Prunes reads and verifies all records, oldest first.
+func (ch *Chain) Prunes(ctx context.Context) ([]*Prune, error) {
+	var list []*Prune
+	var previous seal.Digest
+	for info, err := range ch.Bucket.List(ctx, "databases/"+ch.Database+"/prunes/", "") {
+		if err != nil {
+			return nil, err
+		}
+		number := uint64(len(list) + 1)
+		if info.Key != pruneKey(ch.Database, number) {
+			return nil, fault.New(fault.BrokenChain, "prune record %d of %s is missing", number, ch.Database)
+		}
+		p, err := ch.readPrune(ctx, info.Key)
+		if err != nil {
+			return nil, err
+		}
+		if p.Number != number || p.Previous != previous || p.Database != ch.Database || p.Repository != ch.Repository {
+			return nil, fault.New(fault.Forged, "%s is signed, but for another place: it was copied there", info.Key)
+		}
+		previous = p.digest
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func (ch *Chain) readPrune(ctx context.Context, key string) (*Prune, error) {
+	object, err := storage.ReadAll(ctx, ch.Bucket, key, maxPrune)
+	if err != nil {
+		return nil, err
+	}
+	p := &Prune{digest: seal.Sum(object)}
+	return p, verify(ch.signers, seal.NamespacePrune, key, object, p, func() (header, time.Time) { return p.header, p.PrunedAt })
+}
+
+// AddPrune signs a record after the ones that there are, and stores it. The
+// manifests that it names may be deleted then.
+func (ch *Chain) AddPrune(ctx context.Context, key *seal.SigningKey, before []*Prune, p Prune) (*Prune, error) {
+	p.header = header{Format: Format}
+	p.Repository, p.Database, p.Number = ch.Repository, ch.Database, uint64(len(before)+1)
+	if n := len(before); n > 0 {
+		p.Previous = before[n-1].digest
+	}
+	object, err := sign(key, seal.NamespacePrune, p)
+	if err != nil {
+		return nil, err
+	}
+	p.digest = seal.Sum(object)
+	name := pruneKey(ch.Database, p.Number)
+	if err := create(ctx, ch.Bucket, name, object); err != nil {
+		if errors.Is(err, storage.ErrExists) {
+			return nil, fault.New(fault.Locked, "somebody else prunes %s right now: %s is there", ch.Database, name)
+		}
+		return nil, err
+	}
+	// It counts only if those who read can verify it.
+	if _, err := ch.readPrune(ctx, name); err != nil {
+		return nil, fmt.Errorf("the record that was just written is not accepted, so nothing was removed: %w", err)
+	}
+	return &p, nil
+}
+
+// DeleteManifest removes a manifest that a record names.
+func (ch *Chain) DeleteManifest(ctx context.Context, sequence uint64) error {
+	return ch.Bucket.Delete(ctx, manifestKey(ch.Database, sequence))
+}
+
+// Runs joins consecutive entries, ascending, into what a record says of them.
+func Runs(entries []*Entry) []Removed {
+	var runs []Removed
+	for _, e := range entries {
+		if n := len(runs); n > 0 && runs[n-1].Last+1 == e.Sequence && e.Previous == runs[n-1].Manifest {
+			runs[n-1].Last, runs[n-1].Manifest, runs[n-1].IDs = e.Sequence, e.Digest, append(runs[n-1].IDs, e.ID)
+			continue
+		}
+		runs = append(runs, Removed{e.Sequence, e.Sequence, e.Previous, e.Digest, []string{e.ID}})
+	}
+	return runs
+}
+
+// Covers reports whether the record names a manifest.
+func (p *Prune) Covers(sequence uint64) bool {
+	for _, r := range p.Removed {
+		if r.First <= sequence && sequence <= r.Last {
+			return true
+		}
+	}
+	return false
+}
+
+// bridges are removed runs by their first number.
+type bridges map[uint64]Removed
+
+// lead follows the records from the manifest before from, whose digest is d,
+// and returns where they end: the number of the next manifest that must be
+// there, and the digest that it must name.
+func (b bridges) lead(from uint64, d seal.Digest) (uint64, seal.Digest) {
+	for {
+		r, ok := b[from]
+		if !ok || r.Previous != d {
+			return from, d
+		}
+		from, d = r.Last+1, r.Manifest
+	}
+}
+
+// Links holds consecutive results against each other as the function Links
+// does, and takes gaps that signed prune records bridge for what they are.
+func (ch *Chain) Links(ctx context.Context, results []Result, first uint64) []error {
+	problems := links(results, first, nil)
+	gaps := false
+	for _, p := range problems {
+		gaps = gaps || errors.Is(p, fault.BrokenChain)
+	}
+	if !gaps {
+		return problems
+	}
+	records, err := ch.Prunes(ctx)
+	if err != nil {
+		return append(problems, err)
+	}
+	b := bridges{}
+	for _, p := range records {
+		for _, r := range p.Removed {
+			b[r.First] = r
+		}
+	}
+	return links(results, first, b)
+}
+
+// String is what was removed, for people.
+func (p *Prune) String() string {
+	var runs []string
+	for _, r := range p.Removed {
+		if r.First == r.Last {
+			runs = append(runs, fmt.Sprint(r.First))
+		} else {
+			runs = append(runs, fmt.Sprintf("%d to %d", r.First, r.Last))
+		}
+	}
+	return strings.Join(runs, ", ")
+}
