@@ -8,11 +8,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"emsafe/backup"
 	"emsafe/internal/config"
 	"emsafe/internal/fault"
 	"emsafe/storage"
+	"emsafe/storage/catalog"
 	"emsafe/storage/dir"
 	"emsafe/storage/seal"
 	"emsafe/storage/sqlite"
@@ -91,6 +93,34 @@ func (s *site) job(name string, takeOver bool) (backup.Job, error) {
 		Heartbeat: d.Unchanged == "heartbeat",
 	}, nil
 }
+
+// pruning is all that a prune of one database in one target takes.
+func (s *site) pruning(name string, t storage.Target) (backup.Pruning, error) {
+	file := s.cfg.PruneKey
+	if file == "" {
+		file = s.cfg.SigningKey
+	}
+	key, err := readSigningKey(file)
+	if err == nil {
+		err = pinned(key, s.signers)
+	}
+	if err != nil {
+		return backup.Pruning{}, err
+	}
+	k := s.cfg.Databases[name].Keep
+	return backup.Pruning{
+		Database: name, Target: t, Signers: s.signers, Key: key, Host: s.cfg.Host, Remembered: s.remembered(name),
+		Keep: catalog.Keep{
+			Last: int(k.Last), Hourly: int(k.Hourly), Daily: int(k.Daily), Weekly: int(k.Weekly),
+			Monthly: int(k.Monthly), Yearly: int(k.Yearly), Within: k.Within,
+		},
+		Grace: pruneGrace,
+	}, nil
+}
+
+// pruneGrace is how long a payload outlives its manifest: a restore that began
+// before goes on.
+const pruneGrace = 12 * time.Hour
 
 // machine is a digest of the machine's id, which itself is not to be shown to
 // others (machine-id(5)); "" where there is none.

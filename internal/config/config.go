@@ -38,6 +38,7 @@ type Config struct {
 	Host            string
 	State           string // folder of emsafe's own state, absolute
 	SigningKey      string // file, absolute
+	PruneKey        string // "": the signing key
 	AllowedSigners  string // file, absolute
 	Recipients      []string
 	RecipientsFiles []string // absolute
@@ -78,7 +79,17 @@ type Database struct {
 	Unchanged    string // heartbeat or skip
 	Continuous   bool
 	Interval     time.Duration // of continuous protection
+	Keep         Keep
 }
+
+// Keep is how many backups stay; zero everywhere keeps all.
+type Keep struct {
+	Last, Hourly, Daily, Weekly, Monthly, Yearly Count
+	Within                                       time.Duration
+}
+
+// Count is a number of things.
+type Count int
 
 // Percent is a share of a hundred.
 type Percent int
@@ -184,3 +195,6 @@ func hostName() string {
 	}
 	return "localhost"
 }
+
+// IsZero reports whether everything is kept.
+func (k Keep) IsZero() bool { return k == Keep{} }

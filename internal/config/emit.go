@@ -88,7 +88,14 @@ func (c *Config) walk(visit func(k *key, path string, a at)) {
 			for _, name := range slices.Sorted(maps.Keys(c.Databases)) {
 				d := c.Databases[name]
 				for _, sub := range children("databases.*") {
-					visit(sub, "databases."+name+"."+sub.name(), at{database: &d})
+					path := "databases." + name + "." + sub.name()
+					if sub.kind != kindGroup {
+						visit(sub, path, at{database: &d})
+						continue
+					}
+					for _, k := range children(sub.path) {
+						visit(k, path+"."+k.name(), at{database: &d})
+					}
 				}
 			}
 		}
@@ -118,6 +125,10 @@ func written(k *key, a at, hide bool) string {
 	case *time.Duration:
 		if *f != 0 {
 			return formatDuration(*f)
+		}
+	case *Count:
+		if *f != 0 {
+			return strconv.Itoa(int(*f))
 		}
 	case *Percent:
 		return strconv.Itoa(int(*f)) + "%"

@@ -18,6 +18,7 @@ const (
 	kindDuration             // 250ms, 10m
 	kindSize                 // 10MiB
 	kindPercent              // 50%
+	kindCount                // 7
 	kindTexts                // a list of lines
 	kindPaths                // a list of absolute paths
 	kindTargets              // a list of names under targets
@@ -98,6 +99,10 @@ var keys = []key{
 		what:  "The public keys whose signatures count, as an ssh `allowed_signers` file.",
 		why:   "This is the pin. Keep a copy off the host, with the recovery key: a restore on a new machine needs it.",
 		field: func(a at) any { return &a.config.AllowedSigners }},
+	{path: "prune_key", kind: kindPath, computed: "the signing key", example: "/etc/emsafe/prune_key",
+		what:  "The private Ed25519 key that signs prune records. Its line in allowed_signers must have the namespace `emsafe-prune`.",
+		why:   "Whoever takes this host can sign with its keys. If another machine prunes, with a key of its own, take `emsafe-prune` from this host's line: then nothing that disappears with this host's signature is legal.",
+		field: func(a at) any { return &a.config.PruneKey }},
 	{path: "recipients", kind: kindTexts, form: recipientOK, example: "[age1example…]", computed: "none; there must be at least one here or in `recipients_files`",
 		what:  "The public keys that every backup is encrypted to: `age1…`, `age1pq…` (post-quantum), `ssh-ed25519 …` or `ssh-rsa …`.",
 		why:   "Any one of the matching identities opens a backup, so a second recipient is a spare key. The identities do not belong on this host: whoever takes the host must not get its past with it. Post-quantum and other recipients do not mix, because the weaker one would decide.",
@@ -216,4 +221,34 @@ var keys = []key{
 		what:  "Continuous protection: how often to look for changes.",
 		why:   "What is committed between two looks is what a sudden end can lose. Every delta costs two requests to each target; when nothing changed there is none.",
 		field: func(a at) any { return &a.database.Interval }},
+	{path: "databases.*.keep", kind: kindGroup, computed: "everything is kept", what: "Which backups `emsafe prune` keeps. A backup stays if any of the rules wants it, or another one that stays is built on it.",
+		why: "Without any rule nothing is ever removed. The newest backup, the newest full one, and the newest that a drill has passed stay whatever the rules say."},
+	{path: "databases.*.keep.last", kind: kindCount, computed: "0", example: "3",
+		what:  "Keep the newest so many, however old they are.",
+		why:   "A safety net where backups are taken by hand or with gaps.",
+		field: func(a at) any { return &a.database.Keep.Last }},
+	{path: "databases.*.keep.hourly", kind: kindCount, computed: "0", example: "24",
+		what:  "Keep the newest of each of so many hours that have a backup.",
+		why:   "Hours, days and so on without a backup do not count, so that an outage does not eat what was kept before it.",
+		field: func(a at) any { return &a.database.Keep.Hourly }},
+	{path: "databases.*.keep.daily", kind: kindCount, computed: "0", example: "7",
+		what:  "Keep the newest of each of so many days that have a backup, in UTC.",
+		why:   "A mistake is often noticed after the weekend: a week of days covers it.",
+		field: func(a at) any { return &a.database.Keep.Daily }},
+	{path: "databases.*.keep.weekly", kind: kindCount, computed: "0", example: "5",
+		what:  "Keep the newest of each of so many ISO weeks that have a backup.",
+		why:   "The next coarser step after the days.",
+		field: func(a at) any { return &a.database.Keep.Weekly }},
+	{path: "databases.*.keep.monthly", kind: kindCount, computed: "0", example: "12",
+		what:  "Keep the newest of each of so many months that have a backup.",
+		why:   "What auditors ask for most.",
+		field: func(a at) any { return &a.database.Keep.Monthly }},
+	{path: "databases.*.keep.yearly", kind: kindCount, computed: "0", example: "3",
+		what:  "Keep the newest of each of so many years that have a backup.",
+		why:   "For what the law wants kept; ask first what it wants deleted.",
+		field: func(a at) any { return &a.database.Keep.Yearly }},
+	{path: "databases.*.keep.within", kind: kindDuration, computed: "none", min: "1m", max: "36500d", example: "2d",
+		what:  "Keep all that are not older than this.",
+		why:   "With continuous protection: every point of the last days, and steps before them.",
+		field: func(a at) any { return &a.database.Keep.Within }},
 }

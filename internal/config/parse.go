@@ -183,6 +183,13 @@ func (p *parse) value(k *key, n *yaml.Node, path string, a at) {
 	switch k.kind {
 	case kindNames:
 		p.names(k, n, path)
+	case kindGroup:
+		if n.Kind != yaml.MappingNode {
+			child := children(k.path)[0]
+			p.add(placeOf(n), path, fmt.Sprintf("%s takes settings of its own, not a %s", k.name(), nodeName(n)), fmt.Sprintf("as in: %s: {%s: %s}", k.name(), child.name(), child.example))
+			return
+		}
+		p.mapping(n, k.path, path, a)
 	case kindSecret:
 		p.secret(k, n, path, a)
 	case kindTexts, kindPaths, kindTargets:

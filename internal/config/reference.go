@@ -27,6 +27,8 @@ One YAML file, by default ` + "`/etc/emsafe/emsafe.yaml`" + ` for root and ` + "
 		switch {
 		case k.kind == kindNames:
 			fmt.Fprintf(&b, "## %s\n\n%s %s\n\n", name, k.what, k.why)
+		case k.kind == kindGroup && k.computed != "":
+			fmt.Fprintf(&b, "### %s\n\n%s %s\n\n- Default: %s\n\n", name, k.what, k.why, k.computed)
 		case k.kind != kindGroup:
 			level := "###"
 			if k.parent() == "" {
@@ -82,6 +84,8 @@ func (k *key) typeName() string {
 		return "length of time"
 	case kindSize:
 		return "size"
+	case kindCount:
+		return "number"
 	case kindPercent:
 		return "percentage"
 	case kindTexts:

@@ -61,7 +61,21 @@ func (r *renderer) open(level int, k *key) {
 // first.
 func (r *renderer) entry(name, parent string, a at) {
 	r.line(1, quotable(name)+":")
+	r.settings(2, parent, a)
+}
+
+// settings writes what is set of the keys below parent.
+func (r *renderer) settings(level int, parent string, a at) {
 	for _, k := range children(parent) {
+		if k.kind == kindGroup {
+			var group renderer
+			group.explained = r.explained
+			if group.settings(level+1, k.path, a); group.b.Len() > 0 {
+				r.line(level, k.name()+":")
+				r.b.WriteString(group.b.String())
+			}
+			continue
+		}
 		value := written(k, a, false)
 		if value == "" || value == k.def {
 			continue
@@ -71,9 +85,9 @@ func (r *renderer) entry(name, parent string, a at) {
 				r.explained = map[string]bool{}
 			}
 			r.explained[k.path] = true
-			r.comment(2, k.what)
+			r.comment(level, k.what)
 		}
-		r.setting(2, k, a, value)
+		r.setting(level, k, a, value)
 	}
 }
 

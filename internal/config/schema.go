@@ -75,6 +75,10 @@ func valueSchema(k *key) object {
 		return object{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+$|\$\{`}
 	case kindSize:
 		return object{"type": "string", "pattern": `^[0-9]+(\.[0-9]+)? ?([KMGT]i?|k)?B$|\$\{`}
+	case kindGroup:
+		return mappingSchema(k.path)
+	case kindCount:
+		return orVariable(object{"type": "integer", "minimum": 0})
 	case kindPercent:
 		return object{"anyOf": []any{object{"type": "integer", "minimum": 0, "maximum": 100}, object{"type": "string", "pattern": `^(100|[0-9]?[0-9])%?$|\$\{`}}}
 	case kindAddress:

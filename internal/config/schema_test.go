@@ -72,13 +72,14 @@ func validate(root, schema map[string]any, doc any, where string) (bad []string)
 	text, isText := doc.(string)
 	array, isArray := doc.([]any)
 	_, isBool := doc.(bool)
+	_, isInteger := doc.(int)
 	for keyword, v := range schema {
 		switch keyword {
 		case "$schema", "$defs", "title", "description", "default", "uniqueItems", "properties":
 		case "$ref":
 			bad = append(bad, validate(root, root["$defs"].(map[string]any)[strings.TrimPrefix(v.(string), "#/$defs/")].(map[string]any), doc, where)...)
 		case "type":
-			if !map[string]bool{"object": isObject, "string": isText, "array": isArray, "boolean": isBool}[v.(string)] {
+			if !map[string]bool{"object": isObject, "string": isText, "array": isArray, "boolean": isBool, "integer": isInteger}[v.(string)] {
 				complain("is no " + v.(string))
 			}
 		case "required":
@@ -106,6 +107,7 @@ func validate(root, schema map[string]any, doc any, where string) (bad []string)
 			for i, item := range array {
 				bad = append(bad, validate(root, v.(map[string]any), item, fmt.Sprintf("%s[%d]", where, i))...)
 			}
+		case "minimum", "maximum":
 		case "minItems":
 			if isArray && float64(len(array)) < v.(float64) {
 				complain("is too short")

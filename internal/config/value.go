@@ -189,6 +189,12 @@ func store(k *key, value string, a at) (why, hint string) {
 			return fmt.Sprintf("%s must be between %s and %s, not %s", k.name(), k.min, k.max, value), ""
 		}
 		*f = d
+	case *Count:
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 {
+			return fmt.Sprintf("%s is not a number of backups: %s", k.name(), quoted(value)), expected(k)
+		}
+		*f = Count(n)
 	case *Percent:
 		n, err := strconv.Atoi(strings.TrimSuffix(value, "%"))
 		if err != nil || n < 0 || n > 100 {

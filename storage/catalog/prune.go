@@ -75,7 +75,11 @@ func (ch *Chain) readPrune(ctx context.Context, key string) (*Prune, error) {
 		return nil, err
 	}
 	p := &Prune{digest: seal.Sum(object)}
-	return p, verify(ch.signers, seal.NamespacePrune, key, object, p, func() (header, time.Time) { return p.header, p.PrunedAt })
+	return p, ch.parsePrune(key, object, p)
+}
+
+func (ch *Chain) parsePrune(key string, object []byte, p *Prune) error {
+	return verify(ch.signers, seal.NamespacePrune, key, object, p, func() (header, time.Time) { return p.header, p.PrunedAt })
 }
 
 // AddPrune signs a record after the ones that there are, and stores it. The
@@ -92,15 +96,15 @@ func (ch *Chain) AddPrune(ctx context.Context, key *seal.SigningKey, before []*P
 	}
 	p.digest = seal.Sum(object)
 	name := pruneKey(ch.Database, p.Number)
+	// Nothing must be stored that the readers will not accept.
+	if err := ch.parsePrune(name, object, &Prune{}); err != nil {
+		return nil, fmt.Errorf("the key's record would not be accepted, and nothing was removed: %w", err)
+	}
 	if err := create(ctx, ch.Bucket, name, object); err != nil {
 		if errors.Is(err, storage.ErrExists) {
 			return nil, fault.New(fault.Locked, "somebody else prunes %s right now: %s is there", ch.Database, name)
 		}
 		return nil, err
-	}
-	// It counts only if those who read can verify it.
-	if _, err := ch.readPrune(ctx, name); err != nil {
-		return nil, fmt.Errorf("the record that was just written is not accepted, so nothing was removed: %w", err)
 	}
 	return &p, nil
 }

@@ -72,9 +72,9 @@ func (k *SigningKey) Public() string {
 func (k *SigningKey) Fingerprint() string { return ssh.FingerprintSHA256(k.signer.PublicKey()) }
 
 // AllowedSigners is the line that pins the key for everything that a host
-// signs. Pruning is another role.
+// signs, and for pruning, which docs/keys.md tells how to give to another key.
 func (k *SigningKey) AllowedSigners(principal string) string {
-	spaces := []string{NamespaceManifest, NamespaceRepository, NamespaceReport, NamespaceHead}
+	spaces := []string{NamespaceManifest, NamespaceRepository, NamespaceReport, NamespaceHead, NamespacePrune}
 	return fmt.Sprintf("%s namespaces=\"%s\" %s\n", principal, strings.Join(spaces, ","), k.Public())
 }
 
