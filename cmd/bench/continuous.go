@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -133,6 +134,10 @@ type killed struct {
 // host's state away, restores from the target, and counts what is lost.
 func (b *bench) continuous(ctx context.Context) ([]section, error) {
 	var all []killed
+	idle, err := b.idle(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for round := range b.runs {
 		one, err := b.killOnce(ctx, round)
 		if err != nil {
@@ -151,29 +156,98 @@ func (b *bench) continuous(ctx context.Context) ([]section, error) {
 		loss = max(loss, k.loss)
 		cpu = append(cpu, k.cpu*100)
 	}
+	s.text += fmt.Sprintf("\nWhile nothing is written: %d requests in %s, %.1f %% of one core.\n", idle.requests, idleTime, idle.cpu*100)
 	s.bars = []bar{
 		atMost("loss of acknowledged commits, the worst", " s", 2, loss.Seconds()),
 		atMost("CPU of one core", " %", 15, quantile(cpu, 0.5)),
+		{"requests while nothing is written: none", fmt.Sprint(idle.requests), idle.requests == 0},
 	}
 	return []section{s}, nil
 }
 
-func (b *bench) killOnce(ctx context.Context, round int) (killed, error) {
+// steadyLab has its first full backup: what is measured is what comes after.
+func (b *bench) steadyLab(ctx context.Context, name string) (*lab, *proxy, error) {
 	proxy, err := startProxy(b.server.Endpoint)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := b.lab(ctx, plan{name: name, mib: b.mib, s3: proxy.endpoint, keys: []string{"continuous: true", "interval: 1s"}})
+	if err == nil {
+		if err = l.do(ctx, emsafeOnce); err == nil {
+			proxy.take()
+			return l, proxy, nil
+		}
+		l.close()
+	}
+	proxy.close()
+	return nil, nil, err
+}
+
+// idleTime is how long protection of a database is watched to which nothing
+// is written.
+const idleTime = 15 * time.Second
+
+func (b *bench) idle(ctx context.Context) (one killed, err error) {
+	l, proxy, err := b.steadyLab(ctx, "idle")
+	if err != nil {
+		return one, err
+	}
+	defer proxy.close()
+	defer l.close()
+	app, err := l.application(ctx, l.db)
+	if err != nil {
+		return one, err
+	}
+	if err := app.tell("change 0 300"); err != nil {
+		return one, err
+	}
+	p, err := l.protect(ctx)
+	if err != nil {
+		return one, err
+	}
+	// The changes from before are its first delta.
+	if err := wait(ctx, time.Now().Add(5*time.Second)); err != nil {
+		return one, err
+	}
+	proxy.take()
+	before, err := processorTime(p.cmd.Process.Pid)
+	if err != nil {
+		return one, err
+	}
+	if err := wait(ctx, time.Now().Add(idleTime)); err != nil {
+		return one, err
+	}
+	one.requests, one.kinds = proxy.take()
+	after, err := processorTime(p.cmd.Process.Pid)
+	one.cpu = float64(after-before) / float64(idleTime)
+	return one, errors.Join(err, p.end(syscall.SIGINT))
+}
+
+// processorTime is what a running process has used so far.
+func processorTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat is not what it should be: %q", pid, stat)
+	}
+	user, err := strconv.ParseInt(string(fields[11]), 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseInt(string(fields[12]), 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond, err // the kernel counts hundredths for its readers
+}
+
+func (b *bench) killOnce(ctx context.Context, round int) (killed, error) {
+	l, proxy, err := b.steadyLab(ctx, fmt.Sprintf("continuous-%d", round))
 	if err != nil {
 		return killed{}, err
 	}
 	defer proxy.close()
-	l, err := b.lab(ctx, plan{name: fmt.Sprintf("continuous-%d", round), mib: b.mib, s3: proxy.endpoint, keys: []string{"continuous: true", "interval: 1s"}})
-	if err != nil {
-		return killed{}, err
-	}
 	defer l.close()
-	// The first full backup is there before; what is measured is the steady state.
-	if err := l.do(ctx, `exec "$EMSAFE" --config "$CFG" backup -q`); err != nil {
-		return killed{}, err
-	}
-	proxy.take()
 	w, err := l.startWriter(ctx, "wal")
 	if err != nil {
 		return killed{}, err

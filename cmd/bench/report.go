@@ -47,13 +47,18 @@ func render(sections []section) string {
 
 // atMost is a bar for a number.
 func atMost(what, unit string, limit, measured float64) bar {
-	digits := func(f float64) string {
-		if f >= 10 {
-			return fmt.Sprintf("%.0f", f)
-		}
-		return fmt.Sprintf("%.2f", f)
+	return bar{what: what + ": at most " + digits(limit) + unit, measured: digits(measured) + unit, held: measured <= limit}
+}
+
+// digits writes a number with three digits that count.
+func digits(f float64) string {
+	switch {
+	case f >= 100:
+		return fmt.Sprintf("%.0f", f)
+	case f >= 10:
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", f), ".0")
 	}
-	return bar{what: fmt.Sprintf("%s: at most %s%s", what, strings.TrimSuffix(digits(limit), ".00"), unit), measured: digits(measured) + unit, held: measured <= limit}
+	return strings.TrimSuffix(fmt.Sprintf("%.2f", f), ".00")
 }
 
 // table compares the contenders; the ratios are against the base's medians.
