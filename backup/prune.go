@@ -208,7 +208,7 @@ func (w *pruner) decide() {
 
 // finish does the rest of an earlier run that was cut off.
 func (w *pruner) finish(ctx context.Context) error {
-	for _, n := range w.half {
+	for _, n := range slices.Backward(w.half) {
 		if err := w.chain.DeleteManifest(ctx, n); err != nil {
 			return err
 		}
@@ -258,7 +258,8 @@ func (w *pruner) remove(ctx context.Context) error {
 		return err
 	}
 	w.out.Record = record.Number
-	for _, e := range w.gone {
+	// The newest first: whatever is still there when this is cut off restores.
+	for _, e := range slices.Backward(w.gone) {
 		if err := w.chain.DeleteManifest(ctx, e.Sequence); err != nil {
 			return fmt.Errorf("manifest %d (the next prune removes it): %w", e.Sequence, err)
 		}

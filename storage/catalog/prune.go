@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -174,7 +175,12 @@ func (ch *Chain) Links(ctx context.Context, results []Result, first uint64) []er
 			b[r.First] = r
 		}
 	}
-	return links(results, first, b)
+	// What is recorded and still there belongs to a prune that was cut off: it
+	// is no link any more.
+	live := slices.DeleteFunc(slices.Clone(results), func(r Result) bool {
+		return slices.ContainsFunc(records, func(p *Prune) bool { return p.Covers(r.Sequence) })
+	})
+	return links(live, first, b)
 }
 
 // String is what was removed, for people.
