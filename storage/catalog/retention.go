@@ -16,7 +16,8 @@ type Keep struct {
 // IsZero reports whether there is no policy.
 func (k Keep) IsZero() bool { return k == Keep{} }
 
-// Point is one backup as the policy sees it.
+// Point is one backup as the policy sees it. One that is built on a bad point is
+// bad itself, whatever it says.
 type Point struct {
 	ID        string
 	Sequence  uint64
@@ -37,10 +38,11 @@ type Decision struct {
 func (d Decision) Kept() bool { return len(d.Reasons) > 0 }
 
 // Retain applies a policy to all points of a database, in any order, and
-// decides on each, oldest first. Calendar terms are those of zone. Whatever the
-// policy says, these stay: the newest, the newest that is not bad, the newest
-// that a drill has passed, the newest full one, and what any of the kept is
-// built on.
+// decides on each, oldest first. Calendar terms are those of zone, nil for UTC.
+// Whatever the policy says, these stay: the newest, the newest that is not bad,
+// the newest that a drill has passed, the newest full one, and what any of the
+// kept is built on. What is built on a point that is not in the list stays too:
+// the list may be short, and then nothing is known about it.
 func Retain(points []Point, k Keep, now time.Time, zone *time.Location) []Decision {
 	list := make([]Decision, len(points))
 	for i, p := range points {
@@ -58,9 +60,39 @@ func Retain(points []Point, k Keep, now time.Time, zone *time.Location) []Decisi
 		}
 		return list
 	}
+	if zone == nil {
+		zone = time.UTC
+	}
+	spoil(list)
 	k.count(list, now, zone)
 	guard(list)
-	return needed(list)
+	needed(list)
+	return list
+}
+
+// spoil makes bad what is built on something bad, and keeps what is built on
+// something unknown.
+func spoil(list []Decision) {
+	known, bad := make(map[uint64]bool, len(list)), map[uint64]bool{}
+	for _, d := range list {
+		known[d.Sequence] = true
+		if d.Bad {
+			bad[d.Sequence] = true
+		}
+	}
+	for i := range list {
+		for _, n := range list[i].Ancestors {
+			switch {
+			case bad[n]:
+				list[i].Bad = true
+			case !known[n]:
+				list[i].Bad = true // it must not take the place of one that is whole
+				if !list[i].Kept() {
+					list[i].because("number %d, which it needs, is not in the list", n)
+				}
+			}
+		}
+	}
 }
 
 // rule is one line of a policy.
@@ -73,7 +105,7 @@ type rule struct {
 func (k Keep) rules() []rule {
 	layout := func(l string) func(time.Time) string { return func(t time.Time) string { return t.Format(l) } }
 	return []rule{
-		{"hourly", k.Hourly, layout("2006-01-02 15:00")},
+		{"hourly", k.Hourly, layout("2006-01-02 15:00Z07:00")}, // the hour that summer time doubles is two hours
 		{"daily", k.Daily, layout("2006-01-02")},
 		{"weekly", k.Weekly, func(t time.Time) string { y, w := t.ISOWeek(); return fmt.Sprintf("%d week %02d", y, w) }},
 		{"monthly", k.Monthly, layout("2006-01")},
@@ -125,18 +157,21 @@ func span(d time.Duration) string {
 
 // guard keeps what no policy may remove.
 func guard(list []Decision) {
-	for reason, is := range map[string]func(Decision) bool{
-		"newest":                        func(Decision) bool { return true },
-		"newest good one":               func(d Decision) bool { return !d.Bad },
-		"newest full one":               func(d Decision) bool { return d.Full },
-		"newest that passed a drill":    func(d Decision) bool { return d.Drilled },
-		"newest committed":              newestCommitted(list),
-		"newest full one that is whole": func(d Decision) bool { return d.Full && !d.Bad },
+	for _, g := range []struct {
+		reason string
+		is     func(Decision) bool
+	}{
+		{"newest", func(Decision) bool { return true }},
+		{"newest committed", newestCommitted(list)},
+		{"newest good one", func(d Decision) bool { return !d.Bad }},
+		{"newest that passed a drill", func(d Decision) bool { return d.Drilled }},
+		{"newest full one", func(d Decision) bool { return d.Full }},
+		{"newest full one that is whole", func(d Decision) bool { return d.Full && !d.Bad }},
 	} {
 		for i := len(list) - 1; i >= 0; i-- {
-			if is(list[i]) {
+			if g.is(list[i]) {
 				if !list[i].Kept() {
-					list[i].because("%s", reason)
+					list[i].because("%s", g.reason)
 				}
 				break
 			}
@@ -153,21 +188,25 @@ func newestCommitted(list []Decision) func(Decision) bool {
 	return func(d Decision) bool { return d.Sequence == head }
 }
 
-// needed keeps what the kept are built on.
-func needed(list []Decision) []Decision {
-	at := map[uint64]int{}
+// needed keeps what the kept are built on. A clock that was set back can make a
+// point older than its ancestors, so that one pass over the list is not enough.
+func needed(list []Decision) {
+	at := make(map[uint64]int, len(list))
+	var todo []int // kept, and their ancestors not yet looked at
 	for i, d := range list {
 		at[d.Sequence] = i
-	}
-	for i := len(list) - 1; i >= 0; i-- {
-		if !list[i].Kept() {
-			continue
+		if d.Kept() {
+			todo = append(todo, i)
 		}
+	}
+	for len(todo) > 0 {
+		i := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
 		for _, n := range list[i].Ancestors {
 			if j, ok := at[n]; ok && !list[j].Kept() {
 				list[j].because("needed by %s", list[i].ID)
+				todo = append(todo, j)
 			}
 		}
 	}
-	return list
 }
