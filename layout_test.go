@@ -88,6 +88,8 @@ var doors = map[string][]string{
 	"modernc.org":                   {"storage/sqlite"},
 	"go.yaml.in/yaml":               {"internal/config"},
 	"github.com/go-co-op/gocron":    {"internal/daemon"},
+	"github.com/robfig/cron":        {"internal/daemon"}, // the parser that gocron uses
+	"github.com/jonboulle":          {"internal/daemon"}, // the clock that gocron takes
 	"github.com/urfave/cli":         {"cmd/emsafe"},
 }
 
