@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -166,8 +167,11 @@ func open(job Job) (*keeper, error) {
 			k.memory.forget(t.Name)
 		}
 	}
+	os.Remove(IndexFile(job.State, job.Database) + ".new") // of a run that was killed
 	k.index, err = openIndex(IndexFile(job.State, job.Database))
 	switch {
+	case err != nil && len(k.memory.kept.Heads) == 0:
+		k.why = "it is the first"
 	case err != nil:
 		k.why = err.Error()
 	case k.index.Lineage != k.memory.lineage():

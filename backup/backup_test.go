@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"emsafe/internal/fault"
 	"emsafe/storage"
@@ -267,5 +268,27 @@ func TestLockedByAnotherRun(t *testing.T) {
 	close(leave)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A heartbeat is one request for an hour; then the target is looked at, and
+// what it lost is noticed.
+func TestHeartbeatsLookNowAndThen(t *testing.T) {
+	t.Parallel()
+	b := storagetest.Memory()
+	job := newJob(t, in("a", b))
+	job.Policy, job.Heartbeat = Policy{FullShare: 50}, true
+	for _, want := range []string{catalog.KindFull, catalog.KindHeartbeat, catalog.KindHeartbeat} {
+		if out, err := Database(t.Context(), job); err != nil || out.Kind != want {
+			t.Fatalf("%+v %v", out, err)
+		}
+	}
+	if err := b.Delete(t.Context(), "databases/app/manifests/00000000000000000003"); err != nil {
+		t.Fatal(err)
+	}
+	job.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	out, err := Database(t.Context(), job)
+	if !errors.Is(err, fault.RolledBack) || out.Kind != catalog.KindFull || out.Targets[0].Alarm == nil {
+		t.Fatalf("%+v %v", out, err)
 	}
 }

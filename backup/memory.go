@@ -69,7 +69,7 @@ func (m *memory) others(repository string) []catalog.Head {
 
 // learn keeps a target's newest manifest durably, also as a parent. A target
 // has one repository: an earlier one is forgotten.
-func (m *memory) learn(target, address string, e *catalog.Entry) error {
+func (m *memory) learn(target string, e *catalog.Entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, h := range m.kept.Heads {
@@ -83,16 +83,22 @@ func (m *memory) learn(target, address string, e *catalog.Entry) error {
 	head := e.Head()
 	head.Target = target
 	m.kept.Heads[head.Repository] = head
-	m.kept.Addresses[target] = address
 	m.note(target, e)
 	return m.kept.Save(m.file)
 }
 
-// address is where a target was when its head was learned.
-func (m *memory) address(target string) string {
+// looked notes that a target was looked at; it is written with the next commit.
+func (m *memory) looked(target string, look catalog.Look) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.kept.Addresses[target]
+	m.kept.Looks[target] = look
+}
+
+// look is when a target was last looked at.
+func (m *memory) look(target string) catalog.Look {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept.Looks[target]
 }
 
 // recall keeps e as a possible parent.

@@ -106,12 +106,20 @@ func (s *shipper) undone(items []*spooled) (n int) {
 	return n
 }
 
+// trustFor is how long a target is trusted to be as it was found: a target that
+// lost what it held must be noticed, also while a database does not change.
+const trustFor = time.Hour
+
 // trust goes by what is remembered of the target without a look at it: a
 // heartbeat is worth one request, and the manifest that it would overwrite
 // refuses it.
 func (s *shipper) trust(bucket storage.Bucket) bool {
-	head := s.memory.headOf(s.target, "")
-	if head.IsZero() || s.job.TakeOver || s.memory.address(s.target) != bucket.String() {
+	head, look := s.memory.headOf(s.target, ""), s.memory.look(s.target)
+	ago := s.job.Now().Sub(look.At)
+	if _, near := bucket.(storage.Near); near {
+		return false // looking costs nothing
+	}
+	if head.IsZero() || s.job.TakeOver || look.Address != bucket.String() || ago < 0 || ago > trustFor {
 		return false
 	}
 	s.chain = catalog.Trusted(bucket, head.Repository, s.job.Signers).Chain(s.job.Database)
@@ -179,6 +187,7 @@ func (s *shipper) findHead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.memory.looked(s.target, catalog.Look{Address: s.chain.Bucket.String(), At: s.job.Now().UTC()})
 	if newest == 0 {
 		s.head = catalog.Head{Repository: s.chain.Repository}
 		return nil
@@ -208,7 +217,7 @@ func (s *shipper) findHead(ctx context.Context) error {
 			entry.Sequence, s.job.Database, s.chain.Bucket, entry.Host, entry.CommittedAt.Format(time.RFC3339))
 	}
 	s.head = entry.Head()
-	return s.memory.learn(s.target, s.chain.Bucket.String(), entry)
+	return s.memory.learn(s.target, entry)
 }
 
 // shipFile ships a backup that is complete in the spool.
@@ -285,7 +294,7 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 		s.out.Sequence, s.out.Manifest = entry.Sequence, entry.Digest
 		s.memory.done(item, s.target)
 		s.collect(ctx, entry)
-		return s.memory.learn(s.target, s.chain.Bucket.String(), entry)
+		return s.memory.learn(s.target, entry)
 	}
 }
 

@@ -71,6 +71,9 @@ type Bucket interface {
 	String() string
 }
 
+// Near is implemented by a bucket where looking costs no request: a folder.
+type Near interface{ Near() }
+
 // CheckKey refuses keys outside the grammar above.
 func CheckKey(key string) error {
 	bad := func(why string) error { return fmt.Errorf("storage: key %q: %s", key, why) }

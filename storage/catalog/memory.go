@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"emsafe/internal/durable"
 	"emsafe/storage/seal"
@@ -21,11 +22,17 @@ type Memory struct {
 	// it is one.
 	Machine string          `json:"machine"`
 	Heads   map[string]Head `json:"heads"` // by repository id
-	// Addresses are where the targets were when their heads were learned.
-	Addresses map[string]string `json:"addresses,omitempty"`
+	// Looks are when, and where, the targets were last looked at.
+	Looks map[string]Look `json:"looks,omitempty"`
 	// Parents are committed backups that a delta may be taken against, by
 	// target and id.
 	Parents map[string]map[string]Committed `json:"parents,omitempty"`
+}
+
+// Look is when a target's chain was last found as it is remembered.
+type Look struct {
+	Address string    `json:"address"`
+	At      time.Time `json:"at"`
 }
 
 // Committed is where a backup stands in one target's chain.
@@ -40,7 +47,7 @@ func (e *Entry) Committed() Committed { return Committed{e.Sequence, e.Digest, e
 
 // LoadMemory reads the memory of a database; missing is empty.
 func LoadMemory(file string) (Memory, error) {
-	m := Memory{Heads: map[string]Head{}, Addresses: map[string]string{}, Parents: map[string]map[string]Committed{}}
+	m := Memory{Heads: map[string]Head{}, Looks: map[string]Look{}, Parents: map[string]map[string]Committed{}}
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -54,8 +61,8 @@ func LoadMemory(file string) (Memory, error) {
 	if m.Heads == nil {
 		m.Heads = map[string]Head{}
 	}
-	if m.Addresses == nil {
-		m.Addresses = map[string]string{}
+	if m.Looks == nil {
+		m.Looks = map[string]Look{}
 	}
 	if m.Parents == nil {
 		m.Parents = map[string]map[string]Committed{}

@@ -239,3 +239,8 @@ func (b *Bucket) ensure(folder string) error {
 	b.mu.Unlock()
 	return nil
 }
+
+// Near says that looking costs no request.
+func (b *Bucket) Near() {}
+
+var _ storage.Near = (*Bucket)(nil)
