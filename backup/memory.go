@@ -87,6 +87,22 @@ func (m *memory) learn(target string, e *catalog.Entry) error {
 	return m.kept.Save(m.file)
 }
 
+// pending keeps a manifest that is about to be committed to a target which
+// cannot be read: a reply that is lost must not cost the chain.
+func (m *memory) pending(target string, e *catalog.Entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept.Pending[target] = catalog.Pending{ID: e.ID, Head: e.Head(), Size: int64(len(e.Object)), Ancestors: e.Ancestors}
+	return m.kept.Save(m.file)
+}
+
+// pended is the manifest that was last about to be committed.
+func (m *memory) pended(target string) catalog.Pending {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept.Pending[target]
+}
+
 // looked notes that a target was looked at; it is written with the next commit.
 func (m *memory) looked(target string, look catalog.Look) {
 	m.mu.Lock()
@@ -170,4 +186,33 @@ func (m *memory) settle(sp *spool, item *spooled, targets []string) (left bool, 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return sp.settle(item, targets)
+}
+
+// found keeps the id of a repository that this host made in a target which
+// cannot be read.
+func (m *memory) found(target, repository string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept.Pending[target] = catalog.Pending{Head: catalog.Head{Repository: repository}}
+	return m.kept.Save(m.file)
+}
+
+// arrived makes the pending manifest of a target its head.
+func (m *memory) arrived(target string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.kept.Pending[target]
+	for id, h := range m.kept.Heads {
+		if h.Target == target {
+			delete(m.kept.Heads, id)
+		}
+	}
+	head := p.Head
+	head.Target = target
+	m.kept.Heads[head.Repository] = head
+	if m.kept.Parents[target] == nil {
+		m.kept.Parents[target] = map[string]catalog.Committed{}
+	}
+	m.kept.Parents[target][p.ID] = catalog.Committed{Sequence: head.Sequence, Manifest: head.Digest, Ancestors: p.Ancestors}
+	return m.kept.Save(m.file)
 }

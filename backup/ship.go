@@ -56,6 +56,7 @@ type shipper struct {
 	chain  *catalog.Chain
 	mu     sync.Mutex // over head: one commit at a time
 	head   catalog.Head
+	unseen bool // these credentials may put and list, and not read
 }
 
 func (s *shipper) run(ctx context.Context, target storage.Target, load load) error {
@@ -133,7 +134,12 @@ var errNoParent = errors.New("the target does not hold the backup that this one 
 // recall notes what a run that was killed committed here and could not note
 // any more: it would be committed twice.
 func (s *shipper) recall(ctx context.Context, waiting []*spooled) {
-	if len(waiting) == 0 {
+	for _, item := range waiting {
+		if _, ok := s.memory.parent(s.target, item.ID); ok && !s.memory.isDone(item, s.target) {
+			s.memory.done(item, s.target)
+		}
+	}
+	if len(waiting) == 0 || s.unseen {
 		return
 	}
 	// They were committed one after the other, and perhaps one that is not in
@@ -162,6 +168,9 @@ func (s *shipper) recall(ctx context.Context, waiting []*spooled) {
 // open prepares the chain: repository, head, lineage.
 func (s *shipper) open(ctx context.Context, bucket storage.Bucket) error {
 	c, err := catalog.Open(ctx, bucket, s.job.Signers)
+	if errors.Is(err, fault.Credentials) {
+		return s.openUnseen(ctx, bucket, err)
+	}
 	if errors.Is(err, fault.NotFound) {
 		if known := s.memory.headOf(s.target, ""); !known.IsZero() && !s.job.TakeOver {
 			return fault.New(fault.RolledBack, "the repository in %s is gone: this host committed manifest %d there", bucket, known.Sequence).
@@ -178,6 +187,9 @@ func (s *shipper) open(ctx context.Context, bucket storage.Bucket) error {
 
 // findHead learns after which manifest to commit, from memory and the target.
 func (s *shipper) findHead(ctx context.Context) error {
+	if s.unseen {
+		return s.findHeadUnseen(ctx)
+	}
 	known := s.memory.headOf(s.target, s.chain.Repository)
 	if other := s.memory.headOf(s.target, ""); known.IsZero() && !other.IsZero() && !s.job.TakeOver {
 		return fault.New(fault.RolledBack, "the target %s is another repository than the one where this host committed manifest %d", s.chain.Bucket, other.Sequence).
@@ -278,7 +290,13 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 		if err != nil {
 			return err
 		}
-		entry, err := s.chain.Add(ctx, s.job.Key, s.head, m)
+		entry, err := s.chain.Sign(s.job.Key, s.head, m)
+		if err == nil && s.unseen {
+			err = s.memory.pending(s.target, entry)
+		}
+		if err == nil {
+			err = s.chain.Commit(ctx, entry)
+		}
 		if errors.Is(err, storage.ErrExists) && try < commitTries {
 			// Another daemon of this lineage was faster, or it is a foreign
 			// one: findHead tells.

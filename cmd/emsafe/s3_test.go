@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -161,4 +162,45 @@ func TestS3Errors(t *testing.T) {
 	if out := h.must("verify", "--read-data"); !strings.Contains(out, "3 manifests") {
 		t.Errorf("after three backups, two of them late: %s", out)
 	}
+}
+
+// TestWriteOnlyCredentials: a host whose key may only put and list backs up,
+// and learns from the listing alone what is wrong.
+func TestWriteOnlyCredentials(t *testing.T) {
+	t.Parallel()
+	server := storagetest.VersityGW(t)
+	if err := errors.Join(server.MakeBucket("backups"), server.AddUser("writer", "writer-secret"),
+		server.Allow("backups", "writer", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListBucket")); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t)
+	writer := func() string { return h.s3("offsite", "backups", server, "writer", "writer-secret") }
+	root := func() string { return h.s3("offsite", "backups", server, server.Access, server.Secret) }
+	h.targets(writer())
+	for n := range 3 {
+		h.change()
+		if out := h.must("backup"); !strings.Contains(out, fmt.Sprintf("number %d, head %d:", n+1, n+1)) {
+			t.Errorf("%s", out)
+		}
+	}
+	h.must("backup") // a heartbeat
+	h.fails(fault.Credentials, "", "list")
+
+	h.targets(root())
+	h.must("verify", "--read-data", "--identity", h.path("key"))
+	h.must("restore", "app", "--to", h.path("restored.db"), "--identity", h.path("key"))
+	want, _ := os.ReadFile(h.path("app.db"))
+	if got, err := os.ReadFile(h.path("restored.db")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what came back is not the database: %v", err)
+	}
+
+	// Another host that knows nothing cannot go on there, and harms nothing.
+	h.targets(writer())
+	if err := os.RemoveAll(h.path("state")); err != nil {
+		t.Fatal(err)
+	}
+	h.change()
+	h.fails(fault.Credentials, "holds a repository that this host knows nothing of", "backup")
+	h.targets(root())
+	h.must("verify")
 }

@@ -71,15 +71,28 @@ func Create(ctx context.Context, b storage.Bucket, key *seal.SigningKey, signers
 	if !errors.Is(err, fault.NotFound) {
 		return c, err
 	}
-	doc := repository{header{Format: Format}, id, host, now.UTC().Truncate(time.Millisecond)}
-	object, err := sign(key, seal.NamespaceRepository, doc)
-	if err != nil {
-		return nil, err
-	}
-	if err := create(ctx, b, repositoryKey, object); err != nil && !errors.Is(err, storage.ErrExists) {
+	if err := found(ctx, b, key, id, host, now); err != nil && !errors.Is(err, storage.ErrExists) {
 		return nil, err
 	}
 	return Open(ctx, b, signers)
+}
+
+// CreateUnseen is Create for one who may not read: the error wraps
+// storage.ErrExists if there is a repository.
+func CreateUnseen(ctx context.Context, b storage.Bucket, key *seal.SigningKey, signers seal.Signers, id, host string, now time.Time) (*Catalog, error) {
+	if err := found(ctx, b, key, id, host, now); err != nil {
+		return nil, err
+	}
+	return Trusted(b, id, signers), nil
+}
+
+// found stores a fresh repository document.
+func found(ctx context.Context, b storage.Bucket, key *seal.SigningKey, id, host string, now time.Time) error {
+	object, err := sign(key, seal.NamespaceRepository, repository{header{Format: Format}, id, host, now.UTC().Truncate(time.Millisecond)})
+	if err != nil {
+		return err
+	}
+	return create(ctx, b, repositoryKey, object)
 }
 
 // Open reads and verifies the repository document. The error is a

@@ -129,11 +129,18 @@ func (ch *Chain) between(ctx context.Context, low, high uint64) ([]uint64, error
 	return out, nil
 }
 
-// Add commits m as the manifest after head: it fills in repository, database,
-// sequence and previous, signs, and creates the object. When it returns nil
-// the backup exists. The error wraps storage.ErrExists if another writer
-// committed that sequence first. The payload must be stored already.
+// Add signs m as the manifest after head, and commits it.
 func (ch *Chain) Add(ctx context.Context, key *seal.SigningKey, head Head, m Manifest) (*Entry, error) {
+	e, err := ch.Sign(key, head, m)
+	if err == nil {
+		err = ch.Commit(ctx, e)
+	}
+	return e, err
+}
+
+// Sign makes m the manifest after head: it fills in repository, database,
+// sequence and previous, and signs.
+func (ch *Chain) Sign(key *seal.SigningKey, head Head, m Manifest) (*Entry, error) {
 	m.header = header{Format: Format}
 	m.Repository, m.Database = ch.Repository, ch.Database
 	m.Sequence, m.Previous = head.Sequence+1, head.Digest
@@ -144,17 +151,39 @@ func (ch *Chain) Add(ctx context.Context, key *seal.SigningKey, head Head, m Man
 	if err != nil {
 		return nil, err
 	}
-	name := manifestKey(ch.Database, m.Sequence)
-	err = create(ctx, ch.Bucket, name, object)
+	return &Entry{Manifest: m, Digest: seal.Sum(object), Object: object}, nil
+}
+
+// Commit creates the object of a manifest that Sign made. When it returns nil
+// the backup exists. The error wraps storage.ErrExists if another writer
+// committed that sequence first. The payload must be stored already.
+func (ch *Chain) Commit(ctx context.Context, e *Entry) error {
+	name := manifestKey(ch.Database, e.Sequence)
+	err := create(ctx, ch.Bucket, name, e.Object)
 	if errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnsettled) {
 		// A lost reply: what is there may be ours, byte for byte.
 		there, rerr := storage.ReadAll(ctx, ch.Bucket, name, maxManifest)
-		if rerr == nil && bytes.Equal(there, object) {
+		if rerr == nil && bytes.Equal(there, e.Object) {
 			err = nil
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("commit manifest %d: %w", m.Sequence, err)
+		return fmt.Errorf("commit manifest %d: %w", e.Sequence, err)
 	}
-	return &Entry{Manifest: m, Digest: seal.Sum(object), Object: object}, nil
+	return nil
+}
+
+// Stored is the size of the manifest of a sequence, by the listing alone; 0 if
+// there is none.
+func (ch *Chain) Stored(ctx context.Context, sequence uint64) (int64, error) {
+	key := manifestKey(ch.Database, sequence)
+	for info, err := range ch.Bucket.List(ctx, key, "") {
+		if err != nil {
+			return 0, err
+		}
+		if info.Key == key {
+			return info.Size, nil
+		}
+	}
+	return 0, nil
 }

@@ -24,6 +24,9 @@ type Memory struct {
 	Heads   map[string]Head `json:"heads"` // by repository id
 	// Looks are when, and where, the targets were last looked at.
 	Looks map[string]Look `json:"looks,omitempty"`
+	// Pending are manifests that were signed for targets which cannot be read,
+	// and perhaps committed.
+	Pending map[string]Pending `json:"pending,omitempty"`
 	// Parents are committed backups that a delta may be taken against, by
 	// target and id.
 	Parents map[string]map[string]Committed `json:"parents,omitempty"`
@@ -33,6 +36,14 @@ type Memory struct {
 type Look struct {
 	Address string    `json:"address"`
 	At      time.Time `json:"at"`
+}
+
+// Pending is a manifest that may have been committed.
+type Pending struct {
+	ID        string   `json:"id"`
+	Head      Head     `json:"head"`
+	Size      int64    `json:"size"` // bytes of the object
+	Ancestors []uint64 `json:"ancestors,omitempty"`
 }
 
 // Committed is where a backup stands in one target's chain.
@@ -47,7 +58,7 @@ func (e *Entry) Committed() Committed { return Committed{e.Sequence, e.Digest, e
 
 // LoadMemory reads the memory of a database; missing is empty.
 func LoadMemory(file string) (Memory, error) {
-	m := Memory{Heads: map[string]Head{}, Looks: map[string]Look{}, Parents: map[string]map[string]Committed{}}
+	m := Memory{Heads: map[string]Head{}, Looks: map[string]Look{}, Pending: map[string]Pending{}, Parents: map[string]map[string]Committed{}}
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -60,6 +71,9 @@ func LoadMemory(file string) (Memory, error) {
 	}
 	if m.Heads == nil {
 		m.Heads = map[string]Head{}
+	}
+	if m.Pending == nil {
+		m.Pending = map[string]Pending{}
 	}
 	if m.Looks == nil {
 		m.Looks = map[string]Look{}
