@@ -95,6 +95,10 @@ func spread(r []result) string {
 
 // setting says on what it was measured.
 func (b *bench) setting(name string) string {
+	runs := "one run each"
+	if b.runs > 1 {
+		runs = fmt.Sprintf("%d runs each", b.runs)
+	}
 	size := fmt.Sprintf("a database of %d MiB, ", b.mib)
 	if name == "scale" {
 		size = ""
@@ -103,8 +107,8 @@ func (b *bench) setting(name string) string {
 	if out, err := exec.Command(b.emsafe, "--version").Output(); err == nil {
 		version, _, _ = strings.Cut(string(out), "\n")
 	}
-	return fmt.Sprintf("%s, %s on %d cores (%s), %s%d runs each.\n\n", time.Now().UTC().Format(time.DateOnly), version,
-		runtime.NumCPU(), processor(), size, b.runs)
+	return fmt.Sprintf("%s, %s on %d cores (%s), %s%s.\n\n", time.Now().UTC().Format(time.DateOnly), version,
+		runtime.NumCPU(), processor(), size, runs)
 }
 
 func processor() string {
