@@ -154,7 +154,7 @@ func (p *protection) look(ctx, working context.Context) error {
 	}
 	before := stampsOf(p.job.Path)
 	if p.index != nil && p.needFull == "" && before.proves(p.still) {
-		return nil
+		return p.memory.checked(p.index.ID, p.job.Now())
 	}
 	out, item, err := p.take(ctx, working)
 	if err != nil {
@@ -185,7 +185,7 @@ func (p *protection) take(ctx, working context.Context) (Outcome, *spooled, erro
 		var no *notDelta
 		switch {
 		case err == nil && item.Kind == catalog.KindHeartbeat:
-			return out, nil, nil
+			return out, nil, p.memory.checked(item.Parent, item.SnapshotAt)
 		case !errors.As(err, &no):
 			return out, item, err
 		}

@@ -30,6 +30,9 @@ func (k *keeper) delta(ctx context.Context, p plan, waiting []*spooled) (Outcome
 		out.Kind, out.Parent = catalog.KindHeartbeat, item.Parent
 		if !k.job.Heartbeat {
 			out.Kind, out.ID = Unchanged, ""
+			if err := k.memory.checked(item.Parent, item.SnapshotAt); err != nil {
+				return out, spoolError(err, k.spool.dir)
+			}
 			if len(waiting) == 0 {
 				return out, nil
 			}

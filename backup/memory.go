@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"emsafe/internal/durable"
 	"emsafe/storage/catalog"
@@ -84,6 +85,28 @@ func (m *memory) learn(target string, e *catalog.Entry) error {
 	head.Target = target
 	m.kept.Heads[head.Repository] = head
 	m.note(target, e)
+	newest := catalog.Newest{ID: e.ID, Kind: e.Kind, Holds: e.ID, Sequence: e.Sequence, SnapshotAt: e.SnapshotAt, Bytes: e.Content.Size}
+	if e.Kind == catalog.KindHeartbeat {
+		newest.Holds = e.Parent.ID
+	}
+	// A full backup that was cut beside the deltas is not what is newest.
+	if before := m.kept.Newest[target]; !before.SnapshotAt.After(newest.SnapshotAt) || before.Sequence > newest.Sequence {
+		m.kept.Newest[target] = newest
+	}
+	return m.kept.Save(m.file)
+}
+
+// checked notes that the database is as a backup has it; at most once a minute
+// durably.
+func (m *memory) checked(id string, at time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.kept.Checked
+	m.kept.Checked = catalog.Checked{ID: id, At: at.UTC().Truncate(time.Millisecond)}
+	if before.ID == id && at.Sub(before.At) < time.Minute {
+		m.kept.Checked = before
+		return nil
+	}
 	return m.kept.Save(m.file)
 }
 

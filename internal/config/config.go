@@ -80,6 +80,7 @@ type Database struct {
 	Continuous   bool
 	Interval     time.Duration // of continuous protection
 	Keep         Keep
+	RPO          time.Duration // 0: none
 }
 
 // Keep is how many backups stay; zero everywhere keeps all.

@@ -52,7 +52,7 @@ func TestParseEverything(t *testing.T) {
 		},
 		Databases: map[string]config.Database{
 			"app": {Path: "/srv/app/app.db", Targets: []string{"local"}, MaxHold: 100 * time.Millisecond, AllowBlock: true, MaxSnapshot: time.Hour, MaxWALGrowth: 2e9,
-				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
+				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
 			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30,
 				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second},
 		},

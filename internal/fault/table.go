@@ -85,6 +85,8 @@ var (
 		sourceUntouched, "Restore the newest backup that passes its check: `emsafe restore --check full`.")
 	Replaced = kind("replaced", 11, "The database file was replaced while it was read.",
 		sourceUntouched, "Run again when the deploy or restore that replaced it has finished.")
+	Stale = kind("stale", 22, "A database's newest backup is older than its objective allows.",
+		"Earlier backups are untouched.", "`emsafe status` shows which, and why; `emsafe backup` takes one now.")
 	Usage = kind("usage", 64, "The command line is wrong.",
 		"Nothing was done.", "See `emsafe help` and the command's --help.")
 	Config = kind("configuration", 78, "The configuration cannot be used.",

@@ -24,6 +24,10 @@ type Memory struct {
 	Heads   map[string]Head `json:"heads"` // by repository id
 	// Looks are when, and where, the targets were last looked at.
 	Looks map[string]Look `json:"looks,omitempty"`
+	// Newest are the newest backups, by target.
+	Newest map[string]Newest `json:"newest,omitempty"`
+	// Checked is when the database was last found to be as a backup has it.
+	Checked Checked `json:"checked"`
 	// Pending are manifests that were signed for targets which cannot be read,
 	// and perhaps committed.
 	Pending map[string]Pending `json:"pending,omitempty"`
@@ -36,6 +40,31 @@ type Memory struct {
 type Look struct {
 	Address string    `json:"address"`
 	At      time.Time `json:"at"`
+}
+
+// Newest is what is worth knowing of a target's newest backup.
+type Newest struct {
+	ID         string    `json:"id"`
+	Kind       string    `json:"kind"`
+	Holds      string    `json:"holds"` // the backup whose content it has: itself, or a heartbeat's parent
+	Sequence   uint64    `json:"sequence"`
+	SnapshotAt time.Time `json:"snapshot_at"`
+	Bytes      int64     `json:"bytes"` // of the database
+}
+
+// Checked says that at an instant nothing had changed since a backup.
+type Checked struct {
+	ID string    `json:"id"`
+	At time.Time `json:"at"`
+}
+
+// AsOf is the instant up to which a target has everything.
+func (m Memory) AsOf(target string) time.Time {
+	n := m.Newest[target]
+	if n.Holds == m.Checked.ID && m.Checked.At.After(n.SnapshotAt) {
+		return m.Checked.At
+	}
+	return n.SnapshotAt
 }
 
 // Pending is a manifest that may have been committed.
@@ -58,7 +87,7 @@ func (e *Entry) Committed() Committed { return Committed{e.Sequence, e.Digest, e
 
 // LoadMemory reads the memory of a database; missing is empty.
 func LoadMemory(file string) (Memory, error) {
-	m := Memory{Heads: map[string]Head{}, Looks: map[string]Look{}, Pending: map[string]Pending{}, Parents: map[string]map[string]Committed{}}
+	m := Memory{Heads: map[string]Head{}, Looks: map[string]Look{}, Pending: map[string]Pending{}, Newest: map[string]Newest{}, Parents: map[string]map[string]Committed{}}
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -71,6 +100,9 @@ func LoadMemory(file string) (Memory, error) {
 	}
 	if m.Heads == nil {
 		m.Heads = map[string]Head{}
+	}
+	if m.Newest == nil {
+		m.Newest = map[string]Newest{}
 	}
 	if m.Pending == nil {
 		m.Pending = map[string]Pending{}
