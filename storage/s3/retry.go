@@ -72,7 +72,8 @@ func transient(err error) bool {
 	code, status := reply(err)
 	switch code {
 	case "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException",
-		"RequestLimitExceeded", "TooManyRequests", "BandwidthLimitExceeded", "ConditionalRequestConflict", "OperationAborted":
+		"RequestLimitExceeded", "TooManyRequests", "BandwidthLimitExceeded", "ConditionalRequestConflict", "OperationAborted",
+		"ExistingObjectIsDirectory": // versitygw, at times, when many begin a folder at once
 		return true
 	}
 	if kindOf(code, 0) != fault.Storage {
