@@ -1,0 +1,230 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// tick is what the watchdog watches.
+func (s *Scheduler) tick() {
+	s.look()
+	if s.o.Alive != nil {
+		s.o.Alive()
+	}
+}
+
+// look holds all jobs against the state and the clock, and starts what may
+// start. Every tick, every timer and the end of every run come here.
+func (s *Scheduler) look() {
+	s.mu.Lock()
+	now := s.now()
+	s.watchClock(now)
+	if !s.stopping && s.doubt.String() == "" {
+		for _, j := range s.jobs {
+			s.plan(j, now)
+		}
+	}
+	s.pump(now)
+	s.mu.Unlock()
+	s.tell()
+}
+
+// late is how long after its slot a run is no longer on time.
+func (s *Scheduler) late() time.Duration { return max(time.Minute, 2*s.o.Tick) }
+
+// plan puts a job among the waiting if it is due, or brings what waits up to
+// date: of several slots that pass while a job waits it runs the newest.
+func (s *Scheduler) plan(j Job, now time.Time) {
+	if s.running[j.Name] != nil {
+		return
+	}
+	r, _ := s.o.State.Record(j.Name)
+	if slot, missed, due := j.Schedule.Due(r.Base, now); due {
+		w := s.waiting[j.Name]
+		if w == nil {
+			w = &wait{cause: OnTime}
+			s.waiting[j.Name] = w
+			from := slot
+			if r.Last != nil && r.Last.Finished.After(slot) {
+				from = r.Last.Finished // it could not start while the one before ran
+			}
+			if now.Sub(from) > s.late() {
+				w.cause, w.notBefore = Missed, now.Add(s.offset(j))
+				s.note(Event{Type: SlotMissed, Job: j.Name, Text: fmt.Sprintf("was due %s", slot.Format(time.RFC3339))})
+			} else if j.Schedule.every > 0 && r.Last == nil {
+				w.notBefore = now.Add(min(j.Schedule.offset, j.Schedule.every))
+			}
+		}
+		if w.cause != Manual {
+			w.slot, w.missed = slot, missed
+		}
+		return
+	}
+	if s.waiting[j.Name] != nil || r.Last == nil {
+		return
+	}
+	switch last := r.Last; {
+	case last.Verdict == Stopped, last.Verdict == CutOff && last.Cause != Interrupted:
+		// Once: what kills the daemon must not kill it for ever.
+		s.waiting[j.Name] = &wait{slot: last.Slot, cause: Interrupted, notBefore: now.Add(s.offset(j))}
+	case last.Verdict == Failed && r.Failures <= j.Retry:
+		s.waiting[j.Name] = &wait{slot: last.Slot, cause: Retried, notBefore: last.Finished.Add(backOff(r.Failures))}
+	}
+}
+
+// backOff is 1, 4, 16 minutes and so on, at most an hour.
+func backOff(failures int) time.Duration {
+	return min(time.Hour, time.Minute<<(2*min(failures-1, 3)))
+}
+
+// offset is the fixed offset of a run that was missed.
+func (s *Scheduler) offset(j Job) time.Duration { return Spread(s.o.Host, j.Name, s.o.CatchUp) }
+
+// pump starts what is due and may start: earlier kinds first, then older slots.
+func (s *Scheduler) pump(now time.Time) {
+	if s.stopping {
+		return
+	}
+	names := make([]string, 0, len(s.waiting))
+	for name := range s.waiting {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(s.jobs[a].Kind, s.jobs[b].Kind), s.waiting[a].slot.Compare(s.waiting[b].slot), strings.Compare(a, b))
+	})
+	for _, name := range names {
+		w := s.waiting[name]
+		if w.because = s.hindrance(s.jobs[name], w, now); w.because == "" {
+			delete(s.waiting, name)
+			s.start(s.jobs[name], w, now)
+		}
+	}
+}
+
+// hindrance is why a job that is due may not start yet, or "".
+func (s *Scheduler) hindrance(j Job, w *wait, now time.Time) string {
+	if w.cause != Manual {
+		if s.doubt.String() != "" {
+			return "the clock is in doubt"
+		}
+		if wait := w.notBefore.Sub(now); wait > 0 && wait <= max(s.o.CatchUp, time.Hour, j.Schedule.offset) {
+			return "not before " + w.notBefore.Format(time.RFC3339)
+		}
+		if !j.Window.Contains(now) {
+			return "its window opens " + j.Window.Opens(now).Format(time.RFC3339)
+		}
+	}
+	heavy := 0
+	for _, a := range s.running {
+		if a.job.Name == j.Name || a.job.Key != "" && a.job.Key == j.Key && (j.Kind != Backup || a.job.Kind == Backup) {
+			return a.job.Name + " runs"
+		}
+		if a.job.Heavy {
+			heavy++
+		}
+	}
+	if places := s.o.Heavy; j.Heavy {
+		if j.Kind != Backup {
+			places--
+		}
+		if heavy >= places {
+			return fmt.Sprintf("%d heavy jobs run", heavy)
+		}
+	}
+	if j.Kind != Backup && j.Key != "" {
+		for name, other := range s.waiting { // a backup of the same that could go now goes first
+			if o := s.jobs[name]; name != j.Name && o.Kind == Backup && o.Key == j.Key && !other.notBefore.After(now) && o.Window.Contains(now) {
+				return name + " goes first"
+			}
+		}
+	}
+	return ""
+}
+
+// start runs a job, in a goroutine that ends with done.
+func (s *Scheduler) start(j Job, w *wait, now time.Time) {
+	run := Run{ID: runID(), Job: j.Name, Slot: w.slot, Cause: w.cause, Started: now, Verdict: Running}
+	r, _ := s.o.State.Record(j.Name)
+	base := r.Base
+	switch {
+	case j.Schedule.every > 0:
+		base = now
+	case w.slot.After(base) && w.cause != Retried && w.cause != Interrupted:
+		base = w.slot
+	}
+	s.written(s.o.State.begin(run, base, w.missed))
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s.running[j.Name] = &active{job: j, run: run, cancel: cancel}
+	s.note(Event{Type: RunStarted, Job: j.Name, Run: &run})
+	s.spawn(func() {
+		stop := func() bool { return true }
+		if j.Limit > 0 {
+			stop = s.o.Clock.AfterFunc(j.Limit, func() { cancel(ErrLimit) }).Stop
+		}
+		result, err := s.guarded(ctx, j, run)
+		stop()
+		if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		cancel(nil)
+		s.done(run, result, err)
+	})
+}
+
+// guarded keeps a run that panics from taking the others along.
+func (s *Scheduler) guarded(ctx context.Context, j Job, run Run) (result Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.o.Log.Error("run panicked", "job", j.Name, "run", run.ID, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return j.Run(ctx, run)
+}
+
+func (s *Scheduler) done(run Run, result Result, err error) {
+	s.mu.Lock()
+	run.Finished, run.Result, run.Verdict = s.now(), result, OK
+	switch {
+	case errors.Is(err, ErrStopped):
+		run.Verdict, run.Error = Stopped, err.Error()
+	case err != nil:
+		run.Verdict, run.Error = Failed, err.Error()
+	}
+	s.written(s.o.State.end(run))
+	delete(s.running, run.Job)
+	s.note(Event{Type: RunFinished, Job: run.Job, Run: &run})
+	s.rest()
+	s.mu.Unlock()
+	s.look()
+}
+
+// runID tells runs apart in logs.
+func runID() string { return strings.ToLower(rand.Text()[:10]) }
+
+// next is when a job is due next, for its timer.
+func (s *Scheduler) next(name string, now time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.jobs[name]
+	if t := s.nextRun(j, now); !t.IsZero() {
+		return t
+	}
+	return now.Add(24 * time.Hour)
+}
+
+// nextRun is the next slot of a job that is not due yet, zero if there is none.
+func (s *Scheduler) nextRun(j Job, now time.Time) time.Time {
+	if j.Schedule.every > 0 {
+		r, _ := s.o.State.Record(j.Name)
+		return j.Schedule.Next(r.Base)
+	}
+	return j.Schedule.Next(now)
+}
