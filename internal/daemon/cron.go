@@ -32,7 +32,10 @@ func (s Schedule) walk(t time.Time, step int) time.Time {
 
 func (s Schedule) skip(t time.Time) time.Time {
 	next := t.Add(time.Minute)
+	last := time.Date(t.Year(), t.Month()+1, 0, 20, 0, 0, 0, s.zone)
 	switch day := s.day(t); {
+	case s.spec.Month&(1<<t.Month()) == 0 && t.Before(last):
+		next = last
 	case !day && t.Hour() < 20: // not to midnight, which some zones have twice
 		next = time.Date(t.Year(), t.Month(), t.Day(), 20, 0, 0, 0, s.zone)
 	case !day, s.spec.Hour&(1<<t.Hour()) == 0:
@@ -50,7 +53,10 @@ func (s Schedule) skipBack(t time.Time) time.Time {
 	if !change.Before(next) {
 		return next // hours and days before a change begin elsewhere
 	}
+	first := time.Date(t.Year(), t.Month(), 1, 4, 0, 0, 0, s.zone)
 	switch day := s.day(t); {
+	case s.spec.Month&(1<<t.Month()) == 0 && first.Before(next):
+		next = first
 	case !day && t.Hour() > 4:
 		next = time.Date(t.Year(), t.Month(), t.Day(), 4, 0, 0, 0, s.zone)
 	case !day, s.spec.Hour&(1<<t.Hour()) == 0:

@@ -46,7 +46,7 @@ func (s *Scheduler) plan(j Job, now time.Time) {
 		return
 	}
 	r, _ := s.o.State.Record(j.Name)
-	if slot, missed, due := j.Schedule.Due(r.Base, now); due {
+	if slot, due := s.due(j, r.Base, now); due {
 		w := s.waiting[j.Name]
 		if w == nil {
 			w = &wait{cause: OnTime}
@@ -63,7 +63,7 @@ func (s *Scheduler) plan(j Job, now time.Time) {
 			}
 		}
 		if w.cause != Manual {
-			w.slot, w.missed = slot, missed
+			w.slot = slot
 		}
 		return
 	}
@@ -77,6 +77,22 @@ func (s *Scheduler) plan(j Job, now time.Time) {
 	case last.Verdict == Failed && r.Failures <= j.Retry:
 		s.waiting[j.Name] = &wait{slot: last.Slot, cause: Retried, notBefore: last.Finished.Add(backOff(r.Failures))}
 	}
+}
+
+// seen is what was found out about a schedule: nothing is due from one time to
+// another while the base is the same. Lines that come once a year cost as
+// little to look at as others then.
+type seen struct{ base, from, until time.Time }
+
+func (s *Scheduler) due(j Job, base, now time.Time) (time.Time, bool) {
+	if c := s.seen[j.Name]; c.base.Equal(base) && !now.Before(c.from) && now.Before(c.until) {
+		return time.Time{}, false
+	}
+	slot, due := j.Schedule.Due(base, now)
+	if !due {
+		s.seen[j.Name] = seen{base, now, s.nextRun(j, now)}
+	}
+	return slot, due
 }
 
 // backOff is 1, 4, 16 minutes and so on, at most an hour.
@@ -152,14 +168,17 @@ func (s *Scheduler) hindrance(j Job, w *wait, now time.Time) string {
 func (s *Scheduler) start(j Job, w *wait, now time.Time) {
 	run := Run{ID: runID(), Job: j.Name, Slot: w.slot, Cause: w.cause, Started: now, Verdict: Running}
 	r, _ := s.o.State.Record(j.Name)
-	base := r.Base
+	base, missed := r.Base, 0
+	if w.cause == OnTime || w.cause == Missed {
+		missed = j.Schedule.Between(base, w.slot)
+	}
 	switch {
 	case j.Schedule.every > 0:
 		base = now
 	case w.slot.After(base) && w.cause != Retried && w.cause != Interrupted:
 		base = w.slot
 	}
-	s.written(s.o.State.begin(run, base, w.missed))
+	s.written(s.o.State.begin(run, base, missed))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s.running[j.Name] = &active{job: j, run: run, cancel: cancel}
 	s.note(Event{Type: RunStarted, Job: j.Name, Run: &run})

@@ -186,29 +186,35 @@ func (s Schedule) shift(t time.Time) time.Time {
 	return t.Add(s.offset).UTC()
 }
 
-// most is where counting slots that were missed ends.
-const most = 1000
-
-// Due tells whether a job is due whose last slot is given: the slot that it is
-// due for, which is the newest, and how many older ones were never run (at
-// most 1000).
-func (s Schedule) Due(last, now time.Time) (slot time.Time, missed int, due bool) {
+// Due tells whether a job is due whose last slot is given, and for which slot:
+// the newest.
+func (s Schedule) Due(last, now time.Time) (slot time.Time, due bool) {
 	switch {
 	case s.IsZero() || !last.Before(now):
-		return slot, 0, false
+		return slot, false
 	case s.every > 0:
-		n := now.Sub(last) / s.every
-		if last.Add(s.every).After(now) { // also where the difference is too large for a Duration
-			return slot, 0, false
+		if last.Add(s.every).After(now) {
+			return slot, false
 		}
-		return last.Add(n * s.every).UTC(), int(min(n-1, most)), true
+		return last.Add(now.Sub(last) / s.every * s.every).UTC(), true
 	}
-	slot = s.Prev(now)
-	if !slot.After(last) {
-		return time.Time{}, 0, false
+	if slot = s.Prev(now); slot.After(last) {
+		return slot, true
 	}
-	for t := s.Next(last); t.Before(slot) && missed < most; t = s.Next(t) {
-		missed++
+	return time.Time{}, false
+}
+
+// most is where counting ends.
+const most = 1000
+
+// Between counts the slots after last and before slot, up to 1000: those that
+// nobody ran.
+func (s Schedule) Between(last, slot time.Time) (n int) {
+	if s.every > 0 {
+		return int(max(0, min(slot.Sub(last)/s.every-1, most)))
 	}
-	return slot, missed, true
+	for t := s.Next(last); !t.IsZero() && t.Before(slot) && n < most; t = s.Next(t) {
+		n++
+	}
+	return n
 }

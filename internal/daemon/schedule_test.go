@@ -222,7 +222,12 @@ func TestDue(t *testing.T) {
 		{"every 15m", "2026-11-23T03:00:20Z", "2026-11-23T04:01:00Z", "2026-11-23T04:00:20Z", 3},
 		{"every 15m", "1226-11-23T03:00:20Z", "2026-11-23T04:01:00Z", "?", 1000},
 	} {
-		slot, missed, due := schedule(t, c.line, "UTC").Due(at(t, c.last), at(t, c.now))
+		s := schedule(t, c.line, "UTC")
+		slot, due := s.Due(at(t, c.last), at(t, c.now))
+		missed := 0
+		if due {
+			missed = s.Between(at(t, c.last), slot)
+		}
 		if due != (c.slot != "") || missed != c.missed || due && c.slot != "?" && !slot.Equal(at(t, c.slot)) {
 			t.Errorf("%s after %s at %s: %s %d %t", c.line, c.last, c.now, slot, missed, due)
 		}

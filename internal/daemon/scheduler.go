@@ -60,8 +60,9 @@ type Scheduler struct {
 	jobs     map[string]Job
 	waiting  map[string]*wait   // due, and not started
 	running  map[string]*active // by job
-	events   []Event            // not told yet
-	wall     time.Time          // at the last look
+	seen     map[string]seen
+	events   []Event   // not told yet
+	wall     time.Time // at the last look
 	mono     time.Duration
 	doubt    doubt
 	reloaded time.Time
@@ -76,7 +77,6 @@ type Scheduler struct {
 type wait struct {
 	slot      time.Time
 	cause     Cause
-	missed    int
 	notBefore time.Time
 	because   string // what it waits for
 }
@@ -115,7 +115,7 @@ func New(o Options) (*Scheduler, error) {
 		o.Monotonic = func() time.Duration { return time.Since(start) }
 	}
 	s := &Scheduler{
-		o: o, spawn: func(f func()) { go f() }, jobs: map[string]Job{}, waiting: map[string]*wait{}, running: map[string]*active{},
+		o: o, spawn: func(f func()) { go f() }, jobs: map[string]Job{}, waiting: map[string]*wait{}, seen: map[string]seen{}, running: map[string]*active{},
 		wall: o.Clock.Now().Round(0), mono: o.Monotonic(),
 	}
 	var err error
@@ -160,6 +160,7 @@ func (s *Scheduler) replace(byName map[string]Job) error {
 		return ErrStopped
 	}
 	s.jobs = byName
+	clear(s.seen)
 	for name := range s.waiting {
 		if _, ok := byName[name]; !ok {
 			delete(s.waiting, name)

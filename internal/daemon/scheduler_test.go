@@ -40,7 +40,6 @@ type sim struct {
 	ran    []string // what was started: "job cause slot"
 	said   []string // events besides those of runs
 	fail   map[string]error
-	hold   map[string]chan struct{} // runs that do not end before they are let
 }
 
 func newSim(t testing.TB, o Options) *sim {
@@ -62,7 +61,7 @@ func (m *sim) boot() {
 	m.spawns = nil
 	m.Scheduler = &Scheduler{
 		o: o, spawn: func(f func()) { m.spawns = append(m.spawns, f) }, jobs: map[string]Job{},
-		waiting: map[string]*wait{}, running: map[string]*active{}, wall: m.clock.Now(), mono: o.Monotonic(),
+		waiting: map[string]*wait{}, seen: map[string]seen{}, running: map[string]*active{}, wall: m.clock.Now(), mono: o.Monotonic(),
 	}
 	if o.Log == nil {
 		m.Scheduler.o.Log = discard
@@ -111,10 +110,10 @@ func (m *sim) finish() {
 	}
 }
 
-// pass lets time pass in ticks.
+// pass lets time pass, and looks twice a minute.
 func (m *sim) pass(d time.Duration) {
 	for end := m.clock.FakeClock.Now().Add(d); m.clock.FakeClock.Now().Before(end); {
-		m.step(min(5*time.Second, end.Sub(m.clock.FakeClock.Now())))
+		m.step(min(30*time.Second, end.Sub(m.clock.FakeClock.Now())))
 	}
 }
 
