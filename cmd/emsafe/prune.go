@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -77,33 +78,26 @@ type decisionDoc struct {
 
 func (p *program) pruneOne(c *cli.Context, s *site, name string, t storage.Target) (prunedDoc, error) {
 	doc := prunedDoc{Pruned: &backup.Pruned{Database: name, Target: t.Name}, DryRun: c.Bool("dry-run"), Plan: []decisionDoc{}}
-	job, err := s.pruning(name, t)
-	if err != nil {
+	out, err := s.prune(c.Context, name, t, p.now, func(job *backup.Pruning) {
+		job.DryRun, job.Force = c.Bool("dry-run"), c.Bool("force")
+	})
+	if out == nil {
 		return doc, err
 	}
-	job.DryRun, job.Force, job.Now = c.Bool("dry-run"), c.Bool("force"), p.now
-	if !job.DryRun {
-		unlock, err := durable.Lock(backup.PruneLockFile(s.cfg.State, name), "prune of "+name)
-		if err != nil {
-			return doc, err
-		}
-		defer unlock() //nolint:errcheck // the process is done with it
-	}
-	out, err := backup.Prune(c.Context, job)
 	doc.Pruned = out
 	for _, d := range out.Decisions {
 		doc.Plan = append(doc.Plan, decisionDoc{d.Sequence, d.ID, d.At, d.Kept(), d.Reasons})
 	}
 	p.print.table(pruneTable(out))
 	verb := "removed"
-	if job.DryRun {
+	if doc.DryRun {
 		verb = "would be removed"
 	}
 	switch {
 	case err != nil:
 		f := describe(err)
 		doc.Error = &f
-	case out.Record > 0 || job.DryRun:
+	case out.Record > 0 || doc.DryRun:
 		p.print.done("%s in %s: %d of %d %s; %s of payloads follow with a prune after %s", name, t.Name, out.Removed, len(out.Decisions), verb, size(out.Frees), pruneGrace)
 	default:
 		p.print.done("%s in %s: nothing to remove", name, t.Name)
@@ -112,6 +106,23 @@ func (p *program) pruneOne(c *cli.Context, s *site, name string, t storage.Targe
 		p.print.done("%s in %s: %d payloads of earlier prunes and interrupted uploads deleted, %s", name, t.Name, out.Payloads, size(out.Bytes))
 	}
 	return doc, err
+}
+
+// prune removes what the policy does not want of one database in one target.
+func (s *site) prune(ctx context.Context, name string, t storage.Target, now func() time.Time, change func(*backup.Pruning)) (*backup.Pruned, error) {
+	job, err := s.pruning(name, t)
+	if err != nil {
+		return nil, err
+	}
+	job.Now = now
+	if change(&job); !job.DryRun {
+		unlock, err := durable.Lock(backup.PruneLockFile(s.cfg.State, name), "prune of "+name)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock() //nolint:errcheck // the process is done with it
+	}
+	return backup.Prune(ctx, job)
 }
 
 // pruneTable shows the plan. Of the many deltas that stay or go alike, next to

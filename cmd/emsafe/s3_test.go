@@ -70,7 +70,7 @@ func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
 // change makes the next backup of the database more than a heartbeat.
 func (h *host) change() {
 	h.t.Helper()
-	if out := sqlite3(h.path("app.db"), "CREATE TABLE IF NOT EXISTS changes (n); INSERT INTO changes VALUES (1);"); out != "" {
+	if out := sqlite3(h.path("app.db"), ".timeout 5000", "CREATE TABLE IF NOT EXISTS changes (n); INSERT INTO changes VALUES (1);"); out != "" {
 		h.t.Fatalf("sqlite3: %s", out)
 	}
 }

@@ -114,8 +114,17 @@ func (s *site) pruning(name string, t storage.Target) (backup.Pruning, error) {
 			Last: int(k.Last), Hourly: int(k.Hourly), Daily: int(k.Daily), Weekly: int(k.Weekly),
 			Monthly: int(k.Monthly), Yearly: int(k.Yearly), Within: k.Within,
 		},
-		Grace: pruneGrace,
+		Zone: s.zone(), Grace: pruneGrace,
 	}, nil
+}
+
+// zone is that of schedules and of retention.
+func (s *site) zone() *time.Location {
+	zone, err := time.LoadLocation(s.cfg.Zone)
+	if err != nil {
+		return time.UTC // the configuration was checked: it is only unset
+	}
+	return zone
 }
 
 // pruneGrace is how long a payload outlives its manifest: a restore that began

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"emsafe/internal/suggest"
 )
@@ -274,4 +275,21 @@ func isSet(k *key, a at) bool {
 func within(folder, path string) bool {
 	rel, err := filepath.Rel(folder, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+var scheduleForm = regexp.MustCompile(`^(every:? *[0-9]+(m|h|d|w)([0-9]+(m|h))*|[^ ]+ +[^ ]+ +[^ ]+ +[^ ]+ +[^ ]+)$`)
+
+// scheduleOK looks at the form; what the fields say is read by the daemon.
+func scheduleOK(s string) (why, hint string) {
+	if !scheduleForm.MatchString(s) {
+		return "is no schedule: " + quoted(s), `write five fields (minute hour day month weekday), as in "17 3 * * *", or: every 15m`
+	}
+	return "", ""
+}
+
+func zoneOK(s string) (why, hint string) {
+	if _, err := time.LoadLocation(s); err != nil || s == "Local" {
+		return "is no time zone: " + quoted(s), "write an IANA name, as in Europe/Berlin, or UTC"
+	}
+	return "", ""
 }

@@ -38,6 +38,7 @@ type Config struct {
 	Host            string
 	State           string // folder of emsafe's own state, absolute
 	SigningKey      string // file, absolute
+	Zone            string // of schedules and of the days of Keep; IANA name
 	PruneKey        string // "": the signing key
 	AllowedSigners  string // file, absolute
 	Recipients      []string
@@ -81,6 +82,12 @@ type Database struct {
 	Interval     time.Duration // of continuous protection
 	Keep         Keep
 	RPO          time.Duration // 0: none
+
+	// Of the daemon; "" is never, but for PruneSchedule where something is to
+	// be pruned.
+	Schedule       string
+	VerifySchedule string
+	PruneSchedule  string
 }
 
 // Keep is how many backups stay; zero everywhere keeps all.

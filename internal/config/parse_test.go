@@ -37,7 +37,7 @@ func TestParseEverything(t *testing.T) {
 	c := parse(t, read(t, "testdata/full.yaml"))
 	yes := true
 	want := &config.Config{
-		File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: "web1", State: "/var/lib/emsafe",
+		File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: "web1", State: "/var/lib/emsafe", Zone: "Europe/Berlin",
 		SigningKey: "/etc/emsafe/signing_key", AllowedSigners: "/etc/emsafe/allowed_signers",
 		Recipients: []string{"age1abc", "ssh-ed25519 AAAA me@home"}, RecipientsFiles: []string{"/etc/emsafe/recipients.txt"},
 		Compression: "better",
@@ -52,7 +52,7 @@ func TestParseEverything(t *testing.T) {
 		},
 		Databases: map[string]config.Database{
 			"app": {Path: "/srv/app/app.db", Targets: []string{"local"}, MaxHold: 100 * time.Millisecond, AllowBlock: true, MaxSnapshot: time.Hour, MaxWALGrowth: 2e9,
-				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
+				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Schedule: "17 3 * * *", VerifySchedule: "0 5 * * 0", PruneSchedule: "every 1d", Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
 			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30,
 				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second},
 		},
@@ -66,7 +66,7 @@ func TestParseEverything(t *testing.T) {
 	if bucket, prefix, ok := c.Targets["offsite"].Bucket(); !ok || bucket != "acme-backups" || prefix != "web1" {
 		t.Errorf("bucket %q %q %v", bucket, prefix, ok)
 	}
-	if o := c.Origin("databases.app.path"); o.Line != 33 {
+	if o := c.Origin("databases.app.path"); o.Line != 34 {
 		t.Errorf("origin %+v", o)
 	}
 }

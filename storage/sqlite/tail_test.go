@@ -111,7 +111,6 @@ type prover struct {
 	ticks  []chan bool
 	tail   *Tail
 	last   []byte // the image that mark is of
-	size   int
 	mark   *Mark
 	naive  [2]naive
 	proven int
