@@ -41,7 +41,8 @@ func (s Schedule) skip(t time.Time) time.Time {
 	case !day, s.spec.Hour&(1<<t.Hour()) == 0:
 		next = t.Add(time.Duration(60-t.Minute()) * time.Minute)
 	}
-	if _, change := t.ZoneBounds(); !change.IsZero() && change.Before(next) {
+	// In a leap year past the tables of zones, package time gives a change before t.
+	if _, change := t.ZoneBounds(); change.After(t) && change.Before(next) {
 		return change.Add(time.Minute - time.Second).Truncate(time.Minute) // tables of zones end at an odd second of 2038
 	}
 	return next

@@ -219,7 +219,8 @@ func (s *Scheduler) done(run Run, result Result, err error) {
 	}
 	s.written(s.o.State.end(run))
 	delete(s.running, run.Job)
-	s.note(Event{Type: RunFinished, Job: run.Job, Run: &run})
+	r, _ := s.o.State.Record(run.Job)
+	s.note(Event{Type: RunFinished, Job: run.Job, Run: &run, Retrying: run.Verdict == Failed && r.Failures <= s.jobs[run.Job].Retry})
 	s.rest()
 	s.mu.Unlock()
 	s.look()

@@ -22,6 +22,7 @@ const (
 	Reloaded      EventType = "reloaded"
 	ReloadRefused EventType = "reload-refused" // the old jobs stay
 	StateFailed   EventType = "state-failed"   // the state file cannot be written
+	StateWritten  EventType = "state-written"  // it can again
 )
 
 // Event is something worth a line in a log, and perhaps a message to somebody.
@@ -31,6 +32,8 @@ type Event struct {
 	Job  string // "" if it is about the daemon
 	Run  *Run   // of RunStarted and RunFinished
 	Text string
+
+	Retrying bool // RunFinished: it failed and is tried again before its next slot
 }
 
 // note keeps an event until the lock is free. The caller holds mu.

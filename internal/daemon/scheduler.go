@@ -56,19 +56,21 @@ type Scheduler struct {
 	spawn   func(func()) // go, but for tests
 	reload  sync.Mutex   // one Reload at a time; held without mu, which gocron's callbacks take
 
-	mu       sync.Mutex
-	jobs     map[string]Job
-	waiting  map[string]*wait   // due, and not started
-	running  map[string]*active // by job
-	seen     map[string]seen
-	events   []Event   // not told yet
-	wall     time.Time // at the last look
-	mono     time.Duration
-	doubt    doubt
-	reloaded time.Time
-	refused  error // what the last reload was refused for
-	stopping bool
-	idle     chan struct{} // closed when nothing runs any more, while stopping
+	mu        sync.Mutex
+	jobs      map[string]Job
+	waiting   map[string]*wait   // due, and not started
+	running   map[string]*active // by job
+	seen      map[string]seen
+	events    []Event   // not told yet
+	wall      time.Time // at the last look
+	mono      time.Duration
+	doubt     doubt
+	reloaded  time.Time
+	refused   error // what the last reload was refused for
+	stopping  bool
+	unwritten bool
+	cutOff    bool          // what was cut off has been told
+	idle      chan struct{} // closed when nothing runs any more, while stopping
 
 	telling sync.Mutex
 }
@@ -169,7 +171,11 @@ func (s *Scheduler) replace(byName map[string]Job) error {
 	now := s.now()
 	for _, j := range byName {
 		s.introduce(j, now)
+		if r, _ := s.o.State.Record(j.Name); !s.cutOff && r.Last != nil && r.Last.Verdict == CutOff {
+			s.note(Event{Type: RunFinished, Job: j.Name, Run: r.Last})
+		}
 	}
+	s.cutOff = true
 	s.reloaded, s.refused = now, nil
 	s.note(Event{Type: Reloaded, Text: fmt.Sprintf("%d jobs", len(byName))})
 	return nil
@@ -289,8 +295,12 @@ func (s *Scheduler) now() time.Time { return s.o.Clock.Now().Round(0).UTC() }
 
 // written reports a state file that could not be written.
 func (s *Scheduler) written(err error) {
-	if err != nil {
-		s.o.Log.Error("state not written", "error", err)
+	switch {
+	case err != nil:
+		s.unwritten = true
 		s.note(Event{Type: StateFailed, Text: err.Error()})
+	case s.unwritten:
+		s.unwritten = false
+		s.note(Event{Type: StateWritten})
 	}
 }
