@@ -51,7 +51,7 @@ func Open(ctx context.Context, chain *catalog.Chain, path []*catalog.Entry, ids 
 }
 
 func layer(chain *catalog.Chain, e *catalog.Entry) seal.Layer {
-	return seal.Layer{Name: e.ID, Sealed: e.Payload.Sealed, Content: e.Content, Delta: e.Delta,
+	return seal.Layer{Sealed: e.Payload.Sealed, Content: e.Content, Delta: e.Delta,
 		Fetch: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
 			return chain.Bucket.Open(ctx, e.Payload.Key, offset, length)
 		}}

@@ -15,7 +15,6 @@ import (
 // Layer is one payload of a path that leads to a database: a full one first,
 // then deltas, each on top of the one before.
 type Layer struct {
-	Name    string // of the backup, for errors
 	Fetch   Fetch
 	Sealed  Sealed
 	Content Content // of the database that the layer leads to

@@ -82,7 +82,7 @@ func chain(t testing.TB, k key, r *rand.Rand, size, n int) (layers []Layer, last
 		v.pages = append(v.pages, pages(size, r.Uint64()))
 	}
 	sealed, s, c := sealBytes(t, k.to, size, v.bytes())
-	layers = []Layer{{Name: "full", Fetch: fetchFrom(sealed), Sealed: s, Content: c}}
+	layers = []Layer{{Fetch: fetchFrom(sealed), Sealed: s, Content: c}}
 	for range n {
 		next, changed := v.next(r, size)
 		if len(next.pages) > len(v.pages) {
@@ -94,7 +94,7 @@ func chain(t testing.TB, k key, r *rand.Rand, size, n int) (layers []Layer, last
 		}
 		v = next
 		sealed, s, d := sealDelta(t, k.to, size, v, changed)
-		layers = append(layers, Layer{Name: "delta", Fetch: fetchFrom(sealed), Sealed: s, Content: v.content(size), Delta: &d})
+		layers = append(layers, Layer{Fetch: fetchFrom(sealed), Sealed: s, Content: v.content(size), Delta: &d})
 	}
 	return layers, v
 }
