@@ -139,6 +139,11 @@ func (s *Scheduler) trust(now time.Time, because string) {
 			s.written(s.o.State.change(name, func(r *Record) { r.forget(now, j) }))
 		}
 	}
+	for name, w := range s.waiting {
+		if w.slot.After(now) {
+			delete(s.waiting, name) // it was due by the clock as it was
+		}
+	}
 	s.doubt.future, s.doubt.contrary, s.doubt.ahead = "", "", false
 	s.sayDoubt(because)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -213,7 +214,7 @@ func (n *Notifier) problem(subject, title, text, run string) {
 	}
 	i.Title, i.Text = n.clean(title, 200), n.clean(text, 2000)
 	i.Times++
-	if kind == Problem || now.Sub(i.Told).Abs() >= n.o.Remind {
+	if now.Sub(i.Told).Abs() >= n.o.Remind {
 		n.remind(subject, i, kind, now, run)
 	}
 	n.save()
@@ -268,7 +269,8 @@ func (n *Notifier) check() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	told := false
-	for subject, i := range n.issues {
+	for _, subject := range slices.Sorted(maps.Keys(n.issues)) {
+		i := n.issues[subject]
 		if now.Sub(i.Told).Abs() >= n.o.Remind {
 			n.remind(subject, i, Reminder, now, "")
 			told = true

@@ -119,6 +119,7 @@ func TestNotifyRules(t *testing.T) {
 	n.check()
 	want("out of date", "problem app objective: app is out of date", "problem new objective: new is out of date")
 	mu.Lock()
+	status = Status{Jobs: slices.Clone(status.Jobs)}
 	status.Jobs[0].Success, status.Jobs[1].Success = &Run{Started: clock.Now()}, &Run{Started: clock.Now()}
 	mu.Unlock()
 	n.check()

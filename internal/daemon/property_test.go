@@ -66,7 +66,7 @@ func TestRandomLives(t *testing.T) {
 		m.load(j)
 		for range 12 {
 			starts = nil
-			before, _ := m.o2().Record("app")
+			before, _ := m.state().Record("app")
 			jumped := true
 			switch r.IntN(6) {
 			case 0:
@@ -130,7 +130,7 @@ func checkStarts(t *testing.T, m *sim, j Job, before Record, now time.Time, star
 		t.Errorf("%d runs to catch up, jumped: %t", caughtUp, jumped)
 	}
 	// Everything that was due is run, unless the clock is in doubt.
-	r, _ := m.o2().Record("app")
+	r, _ := m.state().Record("app")
 	if slot, due := j.Schedule.Due(r.Base, m.now()); due && m.doubt.String() == "" && m.now().Sub(slot) > 2*time.Minute+m.late() {
 		t.Errorf("it is %s, and the slot of %s was not run", m.now(), slot)
 	}
@@ -157,7 +157,7 @@ func TestThousandBackups(t *testing.T) {
 	for range n * 15 {
 		m.step(time.Minute)
 	}
-	record, _ := m.o2().Record("app")
+	record, _ := m.state().Record("app")
 	if int(record.Counts.OK) != good || record.Counts.Missed != 0 { //nolint:gosec // small
 		t.Errorf("%+v, and %d were good", record.Counts, good)
 	}

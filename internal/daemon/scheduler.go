@@ -240,7 +240,6 @@ func (s *Scheduler) Stop(ctx context.Context, grace time.Duration) error {
 		return ErrStopped
 	}
 	s.stopping, s.idle = true, make(chan struct{})
-	clear(s.waiting)
 	s.rest()
 	if s.doubt.asking {
 		s.doubt.cancel()

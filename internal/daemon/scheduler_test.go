@@ -3,139 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/jonboulle/clockwork"
 )
-
-// settable is a clock that can be set, over one that only goes on.
-type settable struct {
-	*clockwork.FakeClock
-	set offset
-}
-
-// offset is how far the clock was set.
-type offset struct{ atomic.Int64 }
-
-func (o *offset) by(d time.Duration) { o.Add(int64(d)) }
-
-func (c *settable) Now() time.Time                  { return c.FakeClock.Now().Add(time.Duration(c.set.Load())) }
-func (c *settable) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
-
-var start = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-
-// sim is a scheduler whose clock, ticks and runs are moved by hand.
-type sim struct {
-	*Scheduler
-	t      testing.TB
-	dir    string
-	clock  *settable
-	o      Options
-	spawns []func()
-	ran    []string // what was started: "job cause slot"
-	said   []string // events besides those of runs
-	fail   map[string]error
-}
-
-func newSim(t testing.TB, o Options) *sim {
-	m := &sim{t: t, dir: t.TempDir(), clock: &settable{FakeClock: clockwork.NewFakeClockAt(start)}, o: o, fail: map[string]error{}}
-	m.boot()
-	return m
-}
-
-// boot starts the daemon, again after a crash.
-func (m *sim) boot() {
-	state, warning, err := OpenState(m.dir)
-	if err != nil || warning != nil {
-		m.t.Fatal(err, warning)
-	}
-	o := m.o
-	o.State, o.Clock, o.CatchUp, o.Heavy, o.Tick = state, m.clock, time.Minute, 2, 5*time.Second
-	o.Monotonic = func() time.Duration { return m.clock.FakeClock.Since(start) }
-	o.Observe = m.observe
-	m.spawns = nil
-	m.Scheduler = &Scheduler{
-		o: o, spawn: func(f func()) { m.spawns = append(m.spawns, f) }, jobs: map[string]Job{},
-		waiting: map[string]*wait{}, seen: map[string]seen{}, running: map[string]*active{}, wall: m.clock.Now(), mono: o.Monotonic(),
-	}
-	if o.Log == nil {
-		m.Scheduler.o.Log = discard
-	}
-}
-
-func (m *sim) observe(e Event) {
-	switch e.Type {
-	case RunStarted:
-		m.ran = append(m.ran, fmt.Sprintf("%s %s %s", e.Job, e.Run.Cause, e.Run.Slot.Format("02T15:04")))
-	case RunFinished:
-	default:
-		m.said = append(m.said, string(e.Type))
-	}
-}
-
-// load is Reload without gocron.
-func (m *sim) load(jobs ...Job) {
-	m.t.Helper()
-	byName := map[string]Job{}
-	for _, j := range jobs {
-		if j.Run == nil {
-			j.Run = func(context.Context, Run) (Result, error) { return Result{}, m.fail[j.Name] }
-		}
-		byName[j.Name] = j
-	}
-	if err := m.replace(byName); err != nil {
-		m.t.Fatal(err)
-	}
-	m.step(0)
-}
-
-// step lets time pass, looks, and lets all runs end at once.
-func (m *sim) step(d time.Duration) {
-	m.clock.Advance(d)
-	m.look()
-	m.finish()
-}
-
-// finish lets everything that was spawned end.
-func (m *sim) finish() {
-	for len(m.spawns) > 0 {
-		f := m.spawns[0]
-		m.spawns = m.spawns[1:]
-		f()
-	}
-}
-
-// pass lets time pass, and looks twice a minute.
-func (m *sim) pass(d time.Duration) {
-	for end := m.clock.FakeClock.Now().Add(d); m.clock.FakeClock.Now().Before(end); {
-		m.step(min(30*time.Second, end.Sub(m.clock.FakeClock.Now())))
-	}
-}
-
-func (m *sim) wantRan(what string, want ...string) {
-	m.t.Helper()
-	if !slices.Equal(m.ran, want) {
-		m.t.Errorf("%s: ran\n %s, want\n %s", what, strings.Join(m.ran, "\n "), strings.Join(want, "\n "))
-	}
-	m.ran = nil
-}
-
-func (m *sim) wantSaid(what string, want ...string) {
-	m.t.Helper()
-	if !slices.Equal(m.said, want) {
-		m.t.Errorf("%s: said %v, want %v", what, m.said, want)
-	}
-	m.said = nil
-}
-
-func daily(t testing.TB, name string, line string) Job {
-	return Job{Name: name, Key: name, Schedule: schedule(t, line, "UTC")}
-}
 
 func TestOnTime(t *testing.T) {
 	t.Parallel()
@@ -150,13 +21,11 @@ func TestOnTime(t *testing.T) {
 	if n := len(m.ran); n != 1+58 {
 		t.Errorf("%d runs in a day", n)
 	}
-	r, _ := m.o2().Record("app")
+	r, _ := m.state().Record("app")
 	if r.Counts.OK != 2 || r.Success == nil || r.Success.Verdict != OK || r.Counts.Missed != 0 || r.Last.ID == "" {
 		t.Errorf("%+v", r)
 	}
 }
-
-func (m *sim) o2() *State { return m.Scheduler.o.State }
 
 func TestMissed(t *testing.T) {
 	t.Parallel()
@@ -177,7 +46,7 @@ func TestMissed(t *testing.T) {
 	m.wantRan("three slots passed: one run, of the newest", "app missed 26T13:00")
 	m.pass(time.Hour)
 	m.wantRan("no second one")
-	if r, _ := m.o2().Record("app"); r.Counts.Missed != 2 {
+	if r, _ := m.state().Record("app"); r.Counts.Missed != 2 {
 		t.Error(r.Counts)
 	}
 
@@ -204,7 +73,7 @@ func TestCutOff(t *testing.T) {
 	for i, want := range []string{"app interrupted 23T13:00", ""} {
 		m.clock.Advance(time.Minute)
 		m.boot()
-		if r, _ := m.o2().Record("app"); r.Last.Verdict != CutOff || r.Counts.Interrupted != uint64(i+1) {
+		if r, _ := m.state().Record("app"); r.Last.Verdict != CutOff || r.Counts.Interrupted != uint64(i+1) {
 			t.Errorf("%+v", r.Last)
 		}
 		m.load(app)
@@ -232,13 +101,13 @@ func TestRetry(t *testing.T) {
 	m.load(app)
 	m.pass(3 * time.Hour)
 	m.wantRan("two more", "app schedule 23T13:00", "app retry 23T13:00", "app retry 23T13:00")
-	if r, _ := m.o2().Record("app"); r.Failures != 3 || r.Last.Error != "no network" || r.Success != nil {
+	if r, _ := m.state().Record("app"); r.Failures != 3 || r.Last.Error != "no network" || r.Success != nil {
 		t.Errorf("%+v", r)
 	}
 	m.fail["app"] = nil
 	m.pass(24 * time.Hour)
 	m.wantRan("the next slot", "app schedule 24T13:00")
-	if r, _ := m.o2().Record("app"); r.Failures != 0 || r.Counts != (Counts{OK: 1, Failed: 3}) {
+	if r, _ := m.state().Record("app"); r.Failures != 0 || r.Counts != (Counts{OK: 1, Failed: 3}) {
 		t.Errorf("%+v", r)
 	}
 }
@@ -335,107 +204,9 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-func TestClockSetBack(t *testing.T) {
-	t.Parallel()
-	m := newSim(t, Options{})
-	app := daily(t, "app", "0 * * * *")
-	m.load(app)
-	m.pass(90 * time.Minute)
-	m.wantRan("first", "app schedule 23T13:00")
-	m.said = nil
-
-	m.clock.set.by(-3 * time.Minute) // a correction that nobody cares about
-	m.pass(time.Minute)
-	m.wantSaid("a small correction")
-
-	m.clock.set.by(-5 * time.Hour)
-	m.pass(2 * time.Hour)
-	m.wantSaid("back", "clock-jumped", "clock-doubted")
-	m.wantRan("nothing while the clock is in doubt")
-	if clock := m.Status().Clock; !strings.Contains(clock, "app ran for 2026-11-23T13:00:00Z") {
-		t.Error(clock)
-	}
-	if err := m.replace(m.jobs); err != nil { // a reload does not heal it, nor does a restart
-		t.Fatal(err)
-	}
-	m.pass(time.Minute)
-	m.boot()
-	m.load(app)
-	m.pass(time.Minute)
-	m.wantRan("still nothing")
-	m.said = nil
-
-	m.clock.set.by(5 * time.Hour) // and right again
-	m.pass(2 * time.Minute)
-	m.wantSaid("right again", "clock-jumped", "clock-trusted", "slot-missed")
-	m.wantRan("what was missed, once", "app missed 23T15:00")
-
-	m.clock.set.by(-24 * time.Hour)
-	m.pass(time.Hour)
-	m.wantRan("doubt again")
-	m.ConfirmClock()
-	m.finish()
-	m.wantRan("said to be right: not at once")
-	m.pass(time.Hour)
-	m.wantRan("but from now on", "app schedule 22T17:00")
-}
-
-func TestClockReference(t *testing.T) {
-	t.Parallel()
-	var there time.Duration // how far the storage's clock is from the one that only goes on
-	var silent error
-	var m *sim
-	m = newSim(t, Options{Reference: func(context.Context) (time.Time, error) { return m.clock.FakeClock.Now().Add(there), silent }})
-	often := Job{Name: "often", Schedule: schedule(t, "every 15m", "UTC")}
-	m.load(often)
-	m.pass(20 * time.Minute)
-	m.ran, m.said = nil, nil
-
-	silent = errors.New("no network")
-	m.clock.set.by(-10 * time.Hour) // wrong from now on, and nobody to ask
-	m.pass(time.Hour)
-	m.wantRan("nobody answers")
-	m.wantSaid("nobody answers", "clock-jumped", "clock-doubted")
-	silent = nil
-	m.pass(2 * time.Minute)
-	if clock := m.Status().Clock; !strings.Contains(clock, "it is 2026-11-23T03:2") || !strings.Contains(clock, "at the storage") {
-		t.Error(clock)
-	}
-	m.wantRan("the storage contradicts")
-	m.said = nil
-	there = -10 * time.Hour // it agrees: the time before was the wrong one
-	m.pass(2 * time.Minute)
-	m.wantSaid("agreed", "clock-trusted")
-	if len(m.ran) != 1 {
-		t.Error(m.ran)
-	}
-	m.pass(time.Hour)
-	m.ran, m.said = nil, nil
-
-	m.clock.set.by(1000 * time.Hour) // ahead, wrongly
-	m.pass(time.Hour)
-	m.wantRan("ahead, and the storage contradicts")
-	m.wantSaid("ahead", "clock-jumped", "clock-doubted")
-	silent = errors.New("no network")
-	m.pass(time.Hour)
-	m.wantRan("what was contradicted stays so")
-	silent, there = nil, 990*time.Hour
-	m.pass(2 * time.Minute)
-	if len(m.ran) != 1 {
-		t.Error(m.ran)
-	}
-	m.ran, m.said = nil, nil
-	silent = errors.New("no network yet")
-	m.clock.set.by(10 * time.Hour) // a suspend, and the network comes later
-	m.pass(2 * time.Minute)
-	if len(m.ran) != 1 || slices.Contains(m.said, "clock-doubted") {
-		t.Error(m.ran, m.said)
-	}
-}
-
 func TestReloadRefuses(t *testing.T) {
 	t.Parallel()
-	s, err := New(Options{State: newSim(t, Options{}).o2()})
+	s, err := New(Options{State: newSim(t, Options{}).state()})
 	if err != nil {
 		t.Fatal(err)
 	}
