@@ -341,3 +341,20 @@ func TestStalled(t *testing.T) {
 		})
 	}
 }
+
+// A small object whose answer proves it is one request: a delta every second
+// must not cost six.
+func TestASmallCreateIsOneRequest(t *testing.T) {
+	s, cfg := served(t)
+	var requests atomic.Int64
+	b := meddled(t, s.Endpoint, cfg, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		requests.Add(1)
+		server.ServeHTTP(w, r)
+	})
+	if _, err := b.Create(t.Context(), "small", strings.NewReader("a small one"), 11); err != nil {
+		t.Fatal(err)
+	}
+	if n := requests.Load(); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}

@@ -82,7 +82,7 @@ func (b *Bucket) unsettled(ctx context.Context, op, key string, err error) error
 // body while it still comes cuts the connection, and with it its own reply.
 // If the key is taken, no further attempt can succeed.
 func (b *Bucket) unheard(ctx context.Context, up upload, err error) error {
-	if _, status := reply(err); status != 0 || ctx.Err() != nil || hopeless(err) {
+	if _, status := reply(err); err == nil || status != 0 || ctx.Err() != nil || hopeless(err) {
 		return err
 	}
 	found, lerr := b.look(ctx, up.key, 1)
