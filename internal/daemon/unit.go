@@ -143,6 +143,8 @@ StartLimitBurst=10
 [Service]
 Type=notify
 NotifyAccess=main
+RuntimeDirectory=emsafe
+RuntimeDirectoryMode=0750
 ExecStart=%s daemon --config %s
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
