@@ -3,10 +3,13 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net"
+	"net/mail"
 	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -158,6 +161,58 @@ func (p *parse) check() {
 			}
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.config.Notify)) {
+		p.checkChannel("notify." + name)
+	}
+}
+
+// checkChannel looks at one way to reach somebody: it is one way, and has what
+// that takes.
+func (p *parse) checkChannel(where string) {
+	has := func(key string) bool { _, ok := p.places[join(where, key)]; return ok }
+	add := func(key, message, hint string) {
+		place, ok := p.places[join(where, key)]
+		if !ok {
+			place = p.places[where]
+		}
+		p.add(place, join(where, key), message, hint)
+	}
+	ways := map[string][]string{"url": {"service", "token", "room"}, "smtp": {"security", "user", "password", "from", "to"}, "command": nil}
+	var chosen []string
+	for _, way := range []string{"url", "smtp", "command"} {
+		if has(way) {
+			chosen = append(chosen, way)
+		}
+	}
+	if len(chosen) != 1 {
+		p.add(p.places[where], where, where+" needs one of url, smtp and command", "as in: {url: {credential: slack-url}, service: slack}")
+		return
+	}
+	for way, keys := range ways {
+		for _, k := range keys {
+			if way != chosen[0] && has(k) {
+				add(k, k+" goes with "+way+", and this is a "+chosen[0], "take it out")
+			}
+		}
+	}
+	switch service := p.config.Notify[strings.TrimPrefix(where, "notify.")].Service; {
+	case chosen[0] == "smtp":
+		for _, k := range []string{"from", "to"} {
+			if !has(k) {
+				add(k, "mail needs "+k, "add: "+k+": "+find("notify.*."+k).example)
+			}
+		}
+		if has("user") != has("password") {
+			add("user", "user and password go together", "give both, or neither")
+		}
+	case chosen[0] == "url":
+		if (service == "gotify" || service == "telegram" || service == "matrix") && !has("token") {
+			add("token", service+" needs a token", "add: token: "+find("notify.*.token").example)
+		}
+		if (service == "telegram" || service == "matrix") && !has("room") {
+			add("room", service+" needs a room", "add: room: "+find("notify.*.room").example)
+		}
+	}
 }
 
 // unique reports a value that another name has already. In the order of the
@@ -238,6 +293,9 @@ func (p *parse) checkTarget(where string, t Target) {
 	case id && key && !without("session_token", t.SessionToken):
 		add("session_token", "session_token without access_key_id and secret_access_key", "give all three, or none for the standard AWS credential chain")
 	}
+	if t.UploadHours != "" && t.UploadLimit == 0 {
+		add("upload_hours", "upload_hours has no effect without upload_limit", "add upload_limit, or take it out")
+	}
 	if t.KMSKeyID != "" && t.SSE != "aws:kms" {
 		add("kms_key_id", "kms_key_id has no effect without sse: aws:kms", "add sse: aws:kms, or take it out")
 	}
@@ -283,6 +341,42 @@ var scheduleForm = regexp.MustCompile(`^(every:? *[0-9]+(m|h|d|w)([0-9]+(m|h))*|
 func scheduleOK(s string) (why, hint string) {
 	if !scheduleForm.MatchString(s) {
 		return "is no schedule: " + quoted(s), `write five fields (minute hour day month weekday), as in "17 3 * * *", or: every 15m`
+	}
+	return "", ""
+}
+
+var windowForm = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$`)
+
+func windowOK(s string) (why, hint string) {
+	if from, to, _ := strings.Cut(s, "-"); !windowForm.MatchString(s) || from == to {
+		return "is no part of a day: " + quoted(s), `write two times that differ, as in "08:00-18:00"`
+	}
+	return "", ""
+}
+
+// listenOK refuses what others could reach: there is no password.
+func listenOK(s string) (why, hint string) {
+	if why, hint = hostPortOK(s); why != "" {
+		return why, "as in 127.0.0.1:9464"
+	}
+	host, _, _ := net.SplitHostPort(s)
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return "can be reached by other machines: " + quoted(s), "listen on 127.0.0.1 or [::1], and put a proxy in front that asks for a password"
+	}
+	return "", ""
+}
+
+func hostPortOK(s string) (why, hint string) {
+	host, port, err := net.SplitHostPort(s)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, " /@") {
+		return "is not a host and a port: " + quoted(s), "as in mail.example.org:587"
+	}
+	return "", ""
+}
+
+func mailOK(s string) (why, hint string) {
+	if _, err := mail.ParseAddress(s); err != nil {
+		return "is no mail address: " + quoted(s), "as in ops@example.org"
 	}
 	return "", ""
 }

@@ -44,8 +44,11 @@ type Config struct {
 	Recipients      []string
 	RecipientsFiles []string // absolute
 	Compression     string   // default, better or best
+	SpoolLimit      int64    // bytes, of all databases together
 	Targets         map[string]Target
 	Databases       map[string]Database
+	Daemon          Daemon
+	Notify          map[string]Channel
 
 	origins map[string]Origin
 }
@@ -64,7 +67,8 @@ type Target struct {
 	AccessKeyID     Secret // this and the next two: zero means the standard AWS chain
 	SecretAccessKey Secret
 	SessionToken    Secret
-	UploadLimit     int64 // bytes per second; 0 is no limit
+	UploadLimit     int64  // bytes per second; 0 is no limit
+	UploadHours     string // when the limit holds, as "08:00-18:00" in Zone; "": always
 }
 
 // Database is one SQLite database under protection.
@@ -82,12 +86,36 @@ type Database struct {
 	Interval     time.Duration // of continuous protection
 	Keep         Keep
 	RPO          time.Duration // 0: none
+	Ping         Secret        // url of a dead man's switch; zero: none
 
 	// Of the daemon; "" is never, but for PruneSchedule where something is to
 	// be pruned.
 	Schedule       string
 	VerifySchedule string
 	PruneSchedule  string
+}
+
+// Daemon is how `emsafe daemon` runs.
+type Daemon struct {
+	Listen string // loopback address and port for metrics; "": none
+	Socket string // file, absolute; "": in the runtime or the state folder
+	Heavy  Count  // jobs at a time that read or write much
+	Ping   Secret // url of a dead man's switch for the daemon's own life; zero: none
+}
+
+// Channel is a way to reach somebody: one of URL, SMTP and Command.
+type Channel struct {
+	URL      Secret
+	Service  string // whose webhook it is
+	Token    Secret
+	Room     string
+	SMTP     string // host:port
+	Security string // tls, starttls or none
+	User     string
+	Password Secret
+	From     string
+	To       []string
+	Command  []string
 }
 
 // Keep is how many backups stay; zero everywhere keeps all.

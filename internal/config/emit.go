@@ -71,33 +71,21 @@ func opened(body [][2]string, path string) bool {
 
 func indent(level int) string { return strings.Repeat("  ", level) }
 
-// walk visits every key with a field, for every target and database.
-func (c *Config) walk(visit func(k *key, path string, a at)) {
-	for _, k := range children("") {
-		switch {
-		case k.field != nil:
-			visit(k, k.path, at{config: c})
-		case k.path == "targets":
-			for _, name := range slices.Sorted(maps.Keys(c.Targets)) {
-				t := c.Targets[name]
-				for _, sub := range children("targets.*") {
-					visit(sub, "targets."+name+"."+sub.name(), at{target: &t})
-				}
+// walk visits every key with a field, below every name.
+func (c *Config) walk(visit func(k *key, path string, a at)) { walk("", "", at{config: c}, visit) }
+
+func walk(parent, where string, a at, visit func(k *key, path string, a at)) {
+	for _, k := range children(parent) {
+		path := join(where, k.name())
+		switch k.kind {
+		case kindGroup:
+			walk(k.path, path, a, visit)
+		case kindNames:
+			for _, e := range entries(k, a) {
+				walk(k.path+".*", join(path, e.name), e.at, visit)
 			}
-		case k.path == "databases":
-			for _, name := range slices.Sorted(maps.Keys(c.Databases)) {
-				d := c.Databases[name]
-				for _, sub := range children("databases.*") {
-					path := "databases." + name + "." + sub.name()
-					if sub.kind != kindGroup {
-						visit(sub, path, at{database: &d})
-						continue
-					}
-					for _, k := range children(sub.path) {
-						visit(k, path+"."+k.name(), at{database: &d})
-					}
-				}
-			}
+		default:
+			visit(k, path, a)
 		}
 	}
 }

@@ -21,6 +21,7 @@ const (
 	kindCount                // 7
 	kindTexts                // a list of lines
 	kindPaths                // a list of absolute paths
+	kindWords                // a program and its arguments: a list in which a word may come twice
 	kindTargets              // a list of names under targets
 	kindSecret               // where a secret comes from
 )
@@ -30,6 +31,7 @@ type at struct {
 	config   *Config
 	target   *Target
 	database *Database
+	channel  *Channel
 }
 
 // key is one row of the table: all that there is to know of a key.
@@ -120,6 +122,11 @@ var keys = []key{
 		why:   "The application needs the processors too: `default` is within a tenth of the size of `zstd -3` at two thirds of the work. `better` is as small as `zstd -3`; `best` spends much more to save a few per cent.",
 		field: func(a at) any { return &a.config.Compression }},
 
+	{path: "spool_limit", kind: kindSize, min: "16MiB", def: "10GiB", example: "2GiB",
+		what:  "How much may wait in the spool for targets that cannot be reached, of all databases together.",
+		why:   "A long outage must not fill the disk that the application writes to. When the limit is reached, or less than a twentieth of the disk is free, what waits is dropped, oldest first, but never the newest: the target then gets a full backup, and lacks the points between. It is said when it happens.",
+		field: func(a at) any { return &a.config.SpoolLimit }},
+
 	{path: "targets", kind: kindNames, required: true,
 		what: "The places where backups go, by names of your choice.",
 		why:  "Every target holds complete backups and restores alone. Two, of which one is off the site, survive what takes the other."},
@@ -176,6 +183,10 @@ var keys = []key{
 		what:  "The most bytes per second that are uploaded.",
 		why:   "Keeps a small host's uplink free for its users. The database is not held meanwhile: sealing goes to the spool at full speed.",
 		field: func(a at) any { return &a.target.UploadLimit }},
+	{path: "targets.*.upload_hours", kind: kindText, s3: true, form: windowOK, computed: "at all hours", example: `"08:00-18:00"`,
+		what:  "The hours of the day, in `zone`, in which `upload_limit` holds; outside of them there is no limit.",
+		why:   "The office needs the line by day, and nobody does by night. It may cross midnight.",
+		field: func(a at) any { return &a.target.UploadHours }},
 
 	{path: "databases", kind: kindNames, computed: "none",
 		what: "The SQLite databases to protect, by names of your choice.",
@@ -243,6 +254,10 @@ var keys = []key{
 		what:  "The recovery point objective: how much may be lost at most, as time.",
 		why:   "A target is stale when what it holds is older than this and not known to be all there is.",
 		field: func(a at) any { return &a.database.RPO }},
+	{path: "databases.*.ping", kind: kindSecret, computed: "none", example: "{credential: ping-app}",
+		what:  "The address of a check in the manner of healthchecks: `emsafe daemon` calls it (with `/start` before, and `/fail`) for every backup of this database.",
+		why:   "Somebody else notices when nothing comes any more. Success is sent only when every target has the backup. Who knows the address can lie to the check, so it is a secret.",
+		field: func(a at) any { return &a.database.Ping }},
 	{path: "databases.*.keep", kind: kindGroup, computed: "everything is kept", what: "Which backups `emsafe prune` keeps. A backup stays if any of the rules wants it, or another one that stays is built on it.",
 		why: "Without any rule nothing is ever removed. The newest backup, the newest full one, and the newest that a drill has passed stay whatever the rules say."},
 	{path: "databases.*.keep.last", kind: kindCount, computed: "0", example: "3",
@@ -273,4 +288,72 @@ var keys = []key{
 		what:  "Keep all that are not older than this.",
 		why:   "With continuous protection: every point of the last days, and steps before them.",
 		field: func(a at) any { return &a.database.Keep.Within }},
+
+	{path: "daemon", kind: kindGroup, computed: "as below", what: "How `emsafe daemon` runs.",
+		why: "The defaults are right for one small host."},
+	{path: "daemon.listen", kind: kindText, form: listenOK, computed: "none", example: "127.0.0.1:9464",
+		what:  "The address for Prometheus to ask for metrics, on loopback.",
+		why:   "Metrics name databases and sizes, and there is no password: other machines reach them through a proxy of yours that asks for one. `emsafe metrics --textfile` needs no port at all.",
+		field: func(a at) any { return &a.config.Daemon.Listen }},
+	{path: "daemon.socket", kind: kindPath, computed: "`daemon.sock` in systemd's runtime directory `/run/emsafe`, else in the state folder", example: "/run/emsafe/daemon.sock",
+		what:  "Where `emsafe status`, `emsafe run` and `emsafe reload` find the daemon.",
+		why:   "Its user and group may use it (mode 0660): put colleagues who look after backups in the group.",
+		field: func(a at) any { return &a.config.Daemon.Socket }},
+	{path: "daemon.heavy", kind: kindCount, def: "2", min: "2", example: "3",
+		what:  "How many jobs that read or write much run at a time. The last place is for backups.",
+		why:   "A small host has two cores, and the application needs them.",
+		field: func(a at) any { return &a.config.Daemon.Heavy }},
+	{path: "daemon.ping", kind: kindSecret, computed: "none", example: "{credential: ping-daemon}",
+		what:  "The address of a check that the daemon calls every five minutes while it lives and believes its clock.",
+		why:   "A host that is gone sends no message that it is gone.",
+		field: func(a at) any { return &a.config.Daemon.Ping }},
+
+	{path: "notify", kind: kindNames, computed: "none",
+		what: "Who is told, by names of your choice: a webhook (`url`), mail (`smtp`) or a command (`command`).",
+		why:  "Each is told once when something goes wrong, once a day while it stays so, and once when it is over. `emsafe notify test` tries them. A message that cannot be sent fails no backup; it is counted in the metrics."},
+	{path: "notify.*", kind: kindGroup, what: "One way to reach somebody.", why: "One that hangs delays no other."},
+	{path: "notify.*.url", kind: kindSecret, computed: "none", example: "{credential: slack-url}",
+		what:  "The address of a webhook.",
+		why:   "With most services whoever knows the address can post, so it is a secret.",
+		field: func(a at) any { return &a.channel.URL }},
+	{path: "notify.*.service", kind: kindChoice, choices: []string{"json", "slack", "discord", "ntfy", "gotify", "telegram", "matrix"}, def: "json", example: "slack",
+		what:  "Whose webhook it is. `json` posts the message as it is: host, severity, subject, title, text, run, at, since, times.",
+		why:   "Each wants a shape of its own.",
+		field: func(a at) any { return &a.channel.Service }},
+	{path: "notify.*.token", kind: kindSecret, computed: "none", example: "{credential: ntfy-token}",
+		what:  "What ntfy, gotify, telegram and matrix ask for besides the address.",
+		why:   "It is sent in a header, or for telegram in the path.",
+		field: func(a at) any { return &a.channel.Token }},
+	{path: "notify.*.room", kind: kindText, computed: "none", example: `"!abc:example.org"`,
+		what:  "The room (matrix) or the chat (telegram).",
+		why:   "A bot can be in many.",
+		field: func(a at) any { return &a.channel.Room }},
+	{path: "notify.*.smtp", kind: kindText, form: hostPortOK, computed: "none", example: "mail.example.org:587",
+		what:  "The mail server and its port.",
+		why:   "587 goes with `starttls`, 465 with `tls`.",
+		field: func(a at) any { return &a.channel.SMTP }},
+	{path: "notify.*.security", kind: kindChoice, choices: []string{"starttls", "tls", "none"}, def: "starttls", example: "tls",
+		what:  "How the way to the mail server is protected; `none` is for a server on this machine only.",
+		why:   "A server that does not offer it is refused: mail says what is wrong with your host.",
+		field: func(a at) any { return &a.channel.Security }},
+	{path: "notify.*.user", kind: kindText, computed: "none", example: "emsafe",
+		what:  "The user at the mail server.",
+		why:   "Most servers ask for one, together with a password.",
+		field: func(a at) any { return &a.channel.User }},
+	{path: "notify.*.password", kind: kindSecret, computed: "none", example: "{credential: smtp-password}",
+		what:  "The password at the mail server.",
+		why:   "Together with `user`, or not at all.",
+		field: func(a at) any { return &a.channel.Password }},
+	{path: "notify.*.from", kind: kindText, form: mailOK, computed: "none", example: "emsafe@example.org",
+		what:  "Whom mail is from.",
+		why:   "Servers refuse senders that are not theirs.",
+		field: func(a at) any { return &a.channel.From }},
+	{path: "notify.*.to", kind: kindTexts, form: mailOK, computed: "none", example: "[ops@example.org]",
+		what:  "Whom mail goes to.",
+		why:   "A list of people, or an address that is one.",
+		field: func(a at) any { return &a.channel.To }},
+	{path: "notify.*.command", kind: kindWords, computed: "none", example: "[/usr/local/bin/page, --now]",
+		what:  "A program with its arguments. It gets the message in its environment: EMSAFE_HOST, EMSAFE_SEVERITY, EMSAFE_SUBJECT, EMSAFE_TITLE, EMSAFE_TEXT, EMSAFE_RUN.",
+		why:   "For whatever is not above. No shell takes part, and it has a minute.",
+		field: func(a at) any { return &a.channel.Command }},
 }

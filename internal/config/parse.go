@@ -47,7 +47,7 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	p := &parse{
 		file: name, env: env, lines: newLines(data), places: map[string]spot{}, meant: map[string]bool{},
-		config: &Config{File: name, Targets: map[string]Target{}, Databases: map[string]Database{}, origins: map[string]Origin{}},
+		config: &Config{File: name, Targets: map[string]Target{}, Databases: map[string]Database{}, Notify: map[string]Channel{}, origins: map[string]Origin{}},
 	}
 	if root := p.tree(data); root != nil {
 		p.root(root)
@@ -117,7 +117,7 @@ func (p *parse) mapping(n *yaml.Node, parent, where string, a at) {
 	})
 	for _, k := range children(parent) {
 		path := join(where, k.name())
-		if _, seen := p.places[path]; seen || k.kind == kindGroup || k.name() == "version" {
+		if _, seen := p.places[path]; seen || k.name() == "version" {
 			continue
 		}
 		if k.required {
@@ -182,7 +182,7 @@ func (p *parse) value(k *key, n *yaml.Node, path string, a at) {
 	p.config.origins[path] = Origin{Line: p.places[path].line, Variables: variables(n)}
 	switch k.kind {
 	case kindNames:
-		p.names(k, n, path)
+		p.names(k, n, path, a)
 	case kindGroup:
 		if n.Kind != yaml.MappingNode {
 			child := children(k.path)[0]
@@ -192,7 +192,7 @@ func (p *parse) value(k *key, n *yaml.Node, path string, a at) {
 		p.mapping(n, k.path, path, a)
 	case kindSecret:
 		p.secret(k, n, path, a)
-	case kindTexts, kindPaths, kindTargets:
+	case kindTexts, kindPaths, kindTargets, kindWords:
 		p.list(k, n, path, a)
 	default:
 		if n.Kind != yaml.ScalarNode {
@@ -204,7 +204,7 @@ func (p *parse) value(k *key, n *yaml.Node, path string, a at) {
 }
 
 // names decodes a mapping from the operator's names to groups.
-func (p *parse) names(k *key, n *yaml.Node, path string) {
+func (p *parse) names(k *key, n *yaml.Node, path string, a at) {
 	if n.Kind != yaml.MappingNode {
 		p.add(placeOf(n), path, fmt.Sprintf("%s takes a mapping from names to settings, not a %s", k.name(), nodeName(n)), "as in the reference: "+k.name()+": {NAME: {…}}")
 		return
@@ -222,16 +222,9 @@ func (p *parse) names(k *key, n *yaml.Node, path string) {
 			p.add(placeOf(name), at1, fmt.Sprintf("%s needs settings of its own", at1), fmt.Sprintf("as in: %s: {%s: %s}", quotable(name.Value), child.name(), child.example))
 			return
 		}
-		switch k.path {
-		case "targets":
-			var t Target
-			p.mapping(value, entry.path, at1, at{target: &t})
-			p.config.Targets[name.Value] = t
-		case "databases":
-			var d Database
-			p.mapping(value, entry.path, at1, at{database: &d})
-			p.config.Databases[name.Value] = d
-		}
+		inner, keep := fresh(k, a)
+		p.mapping(value, entry.path, at1, inner)
+		keep(name.Value)
 	})
 }
 
@@ -266,7 +259,7 @@ func (p *parse) list(k *key, n *yaml.Node, path string, a at) {
 		if !ok {
 			continue
 		}
-		if first, ok := seen[value]; ok {
+		if first, ok := seen[value]; ok && k.kind != kindWords {
 			p.add(placeOf(item), itemPath, "this item is in the list twice", fmt.Sprintf("it stands in line %d already", first))
 			continue
 		}

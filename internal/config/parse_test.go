@@ -40,22 +40,28 @@ func TestParseEverything(t *testing.T) {
 		File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: "web1", State: "/var/lib/emsafe", Zone: "Europe/Berlin",
 		SigningKey: "/etc/emsafe/signing_key", AllowedSigners: "/etc/emsafe/allowed_signers",
 		Recipients: []string{"age1abc", "ssh-ed25519 AAAA me@home"}, RecipientsFiles: []string{"/etc/emsafe/recipients.txt"},
-		Compression: "better",
+		Compression: "better", SpoolLimit: 2 << 30,
 		Targets: map[string]config.Target{
 			"local": {URL: "file:///srv/back%20ups"},
 			"offsite": {
 				URL: "s3://acme-backups/web1", Provider: "r2", Endpoint: "https://x.r2.cloudflarestorage.com", Region: "auto",
 				PathStyle: &yes, CAFile: "/etc/ca.pem", StorageClass: "STANDARD_IA", SSE: "aws:kms", KMSKeyID: "arn:aws:kms:x",
 				AccessKeyID: config.LiteralSecret("AKIAEXAMPLE"), SecretAccessKey: config.EnvSecret("SECRET"), SessionToken: config.CommandSecret("/bin/token", "$x"),
-				UploadLimit: 10 << 20,
+				UploadLimit: 10 << 20, UploadHours: "22:00-06:30",
 			},
 		},
 		Databases: map[string]config.Database{
 			"app": {Path: "/srv/app/app.db", Targets: []string{"local"}, MaxHold: 100 * time.Millisecond, AllowBlock: true, MaxSnapshot: time.Hour, MaxWALGrowth: 2e9,
-				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Schedule: "17 3 * * *", VerifySchedule: "0 5 * * 0", PruneSchedule: "every 1d", Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
+				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Ping: config.EnvSecret("PING"), Schedule: "17 3 * * *", VerifySchedule: "0 5 * * 0", PruneSchedule: "every 1d", Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
 			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30,
 				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second},
 		},
+	}
+	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
+	want.Notify = map[string]config.Channel{
+		"chat":  {URL: config.EnvSecret("CHAT"), Service: "matrix", Token: config.EnvSecret("TOKEN"), Room: "!a:b", Security: "starttls"},
+		"ops":   {Service: "json", SMTP: "mail.example.org:465", Security: "tls", User: "u", Password: config.FileSecret("/etc/password"), From: "emsafe@example.org", To: []string{"ops@example.org"}},
+		"pager": {Service: "json", Security: "starttls", Command: []string{"/bin/page", "-a", "-a"}},
 	}
 	if diff := cmp.Diff(want, c, sameSources, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
 		t.Error(diff)
@@ -66,7 +72,7 @@ func TestParseEverything(t *testing.T) {
 	if bucket, prefix, ok := c.Targets["offsite"].Bucket(); !ok || bucket != "acme-backups" || prefix != "web1" {
 		t.Errorf("bucket %q %q %v", bucket, prefix, ok)
 	}
-	if o := c.Origin("databases.app.path"); o.Line != 34 {
+	if o := c.Origin("databases.app.path"); o.Line != 36 {
 		t.Errorf("origin %+v", o)
 	}
 }
@@ -162,6 +168,8 @@ func TestRenderRoundTrip(t *testing.T) {
 		c := config.Config{
 			File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: rapid.StringMatching(`[a-z0-9][a-z0-9.]{0,5}`).Draw(t, "host"), State: path.Draw(t, "state") + "/state",
 			SigningKey: path.Draw(t, "key"), AllowedSigners: path.Draw(t, "signers"), Compression: rapid.SampledFrom([]string{"better", "default", "best"}).Draw(t, "level"),
+			SpoolLimit: rapid.Int64Range(16<<20, 1<<50).Draw(t, "spool"), Daemon: config.Daemon{Heavy: config.Count(rapid.IntRange(2, 9).Draw(t, "heavy"))},
+			Notify: map[string]config.Channel{"p": {Service: "json", Security: "starttls", Command: []string{path.Draw(t, "command"), word.Draw(t, "argument"), "a", "a"}}},
 			Recipients: []string{"age1" + word.Draw(t, "recipient"), "ssh-rsa " + word.Draw(t, "ssh")},
 			Targets: map[string]config.Target{"null": {URL: "file:///b"}, "123": {
 				URL: "s3://bucket/p", UploadLimit: rapid.Int64Range(64<<10, 1<<50).Draw(t, "limit"),

@@ -90,6 +90,8 @@ func (k *key) typeName() string {
 		return "percentage"
 	case kindTexts:
 		return "list of text"
+	case kindWords:
+		return "list of words"
 	case kindPaths:
 		return "list of absolute paths"
 	case kindTargets:

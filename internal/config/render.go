@@ -2,8 +2,6 @@ package config
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 )
 
@@ -11,29 +9,24 @@ import (
 // as the same configuration. What is not set is left out, and follows the
 // defaults of whatever emsafe reads the file.
 func Render(c Config) []byte {
-	r := renderer{}
+	r := renderer{explained: map[string]bool{}}
 	r.line(0, "# emsafe configuration. `emsafe config check` tells whether it is right,")
 	r.line(0, "# `emsafe config show` what is in effect. Secrets do not belong in this file.")
+	a := at{config: &c}
 	for _, k := range children("") {
-		switch {
-		case k.path == "targets" && len(c.Targets) > 0:
-			r.open(0, k)
-			for _, name := range slices.Sorted(maps.Keys(c.Targets)) {
-				t := c.Targets[name]
-				r.entry(name, "targets.*", at{target: &t})
-			}
-		case k.path == "databases" && len(c.Databases) > 0:
-			r.open(0, k)
-			for _, name := range slices.Sorted(maps.Keys(c.Databases)) {
-				d := c.Databases[name]
-				r.entry(name, "databases.*", at{database: &d})
-			}
-		case k.field != nil:
-			if value := written(k, at{config: &c}, false); value != "" {
+		if k.kind != kindNames && k.kind != kindGroup {
+			if value := written(k, a, false); value != "" {
 				r.line(0, "")
 				r.comment(0, k.what)
-				r.setting(0, k, at{config: &c}, value)
+				r.setting(0, k, a, value)
 			}
+			continue
+		}
+		if body := r.below(0, k, a); body != "" {
+			r.line(0, "")
+			r.comment(0, k.what)
+			r.line(0, k.name()+":")
+			r.b.WriteString(body)
 		}
 	}
 	return []byte(r.b.String())
@@ -51,28 +44,26 @@ func (r *renderer) line(level int, s string) {
 	r.b.WriteString(s + "\n")
 }
 
-func (r *renderer) open(level int, k *key) {
-	r.line(level, "")
-	r.comment(level, k.what)
-	r.line(level, k.name()+":")
-}
-
-// entry writes one target or database. A key is explained where it occurs
-// first.
-func (r *renderer) entry(name, parent string, a at) {
-	r.line(1, quotable(name)+":")
-	r.settings(2, parent, a)
+// below is what is set below a group, or below the operator's names.
+func (r *renderer) below(level int, k *key, a at) string {
+	inner := renderer{explained: r.explained}
+	if k.kind == kindGroup {
+		inner.settings(level+1, k.path, a)
+	}
+	for _, e := range entries(k, a) {
+		inner.line(level+1, quotable(e.name)+":")
+		inner.settings(level+2, k.path+".*", e.at)
+	}
+	return inner.b.String()
 }
 
 // settings writes what is set of the keys below parent.
 func (r *renderer) settings(level int, parent string, a at) {
 	for _, k := range children(parent) {
-		if k.kind == kindGroup {
-			var group renderer
-			group.explained = r.explained
-			if group.settings(level+1, k.path, a); group.b.Len() > 0 {
+		if k.kind == kindGroup || k.kind == kindNames {
+			if body := r.below(level, k, a); body != "" {
 				r.line(level, k.name()+":")
-				r.b.WriteString(group.b.String())
+				r.b.WriteString(body)
 			}
 			continue
 		}
@@ -81,9 +72,6 @@ func (r *renderer) settings(level int, parent string, a at) {
 			continue
 		}
 		if !r.explained[k.path] {
-			if r.explained == nil {
-				r.explained = map[string]bool{}
-			}
 			r.explained[k.path] = true
 			r.comment(level, k.what)
 		}

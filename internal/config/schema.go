@@ -91,6 +91,8 @@ func valueSchema(k *key) object {
 		return object{"type": "array", "minItems": 1, "uniqueItems": true, "items": absolute}
 	case kindTexts, kindTargets:
 		return object{"type": "array", "minItems": 1, "uniqueItems": true, "items": line}
+	case kindWords:
+		return object{"type": "array", "minItems": 1, "items": line}
 	case kindSecret:
 		if k.literal {
 			return object{"anyOf": []any{object{"$ref": "#/$defs/secret"}, line}}

@@ -14,6 +14,11 @@ import (
 
 // preset fills in the default of a key that the file does not have.
 func (p *parse) preset(k *key, path string, a at) {
+	if k.kind == kindGroup {
+		for _, sub := range children(k.path) {
+			p.preset(sub, join(path, sub.name()), a)
+		}
+	}
 	if k.field == nil {
 		return
 	}

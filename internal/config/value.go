@@ -50,7 +50,7 @@ var yamlTypes = map[string]string{"!!int": "a number", "!!float": "a number", "!
 
 // text is a scalar with its ${NAME} replaced, and checked for form.
 func (p *parse) text(k *key, n *yaml.Node, path string) (string, bool) {
-	isText := k.kind == kindText || k.kind == kindTexts
+	isText := k.kind == kindText || k.kind == kindTexts || k.kind == kindWords
 	if isText && n.Style == 0 && yamlTypes[n.Tag] != "" {
 		p.add(placeOf(n), path, fmt.Sprintf("%s takes text, and %s is %s in YAML", k.name(), n.Value, yamlTypes[n.Tag]), fmt.Sprintf("put it in quotes: %q", n.Value))
 		return "", false
@@ -191,8 +191,9 @@ func store(k *key, value string, a at) (why, hint string) {
 		*f = d
 	case *Count:
 		n, err := strconv.Atoi(value)
-		if err != nil || n < 0 {
-			return fmt.Sprintf("%s is not a number of backups: %s", k.name(), quoted(value)), expected(k)
+		low, _ := strconv.Atoi(k.min)
+		if err != nil || n < low {
+			return fmt.Sprintf("%s is not a number from %d on: %s", k.name(), low, quoted(value)), expected(k)
 		}
 		*f = Count(n)
 	case *Percent:

@@ -1,0 +1,50 @@
+package config
+
+import (
+	"maps"
+	"slices"
+)
+
+// entry is one of the operator's names, and where what is set below it lies.
+type entry struct {
+	name string
+	at   at
+}
+
+// entries are the names below a key of kindNames, sorted.
+func entries(k *key, a at) []entry {
+	switch k.path {
+	case "targets":
+		return sorted(a.config.Targets, func(t *Target) at { return at{target: t} })
+	case "databases":
+		return sorted(a.config.Databases, func(d *Database) at { return at{database: d} })
+	case "notify":
+		return sorted(a.config.Notify, func(c *Channel) at { return at{channel: c} })
+	}
+	return nil
+}
+
+func sorted[T any](m map[string]T, in func(*T) at) []entry {
+	var list []entry
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		value := m[name]
+		list = append(list, entry{name, in(&value)})
+	}
+	return list
+}
+
+// fresh is a new place for what is set below a name; keep puts it there.
+func fresh(k *key, a at) (inner at, keep func(name string)) {
+	switch k.path {
+	case "targets":
+		t := new(Target)
+		return at{target: t}, func(name string) { a.config.Targets[name] = *t }
+	case "databases":
+		d := new(Database)
+		return at{database: d}, func(name string) { a.config.Databases[name] = *d }
+	case "notify":
+		c := new(Channel)
+		return at{channel: c}, func(name string) { a.config.Notify[name] = *c }
+	}
+	panic("config: no place for what is below " + k.path)
+}
