@@ -36,6 +36,7 @@ type Job struct {
 	Machine    string // opaque id of this machine, "" if unknown
 	Versions   map[string]string
 	State      string // folder; made 0700 if missing
+	SpoolLimit int64  // bytes that may wait there, of all databases; 0: no limit but the disk's
 	Targets    []storage.Target
 	TakeOver   bool // go on from what the targets hold, whoever made it
 	Policy     Policy
@@ -59,6 +60,7 @@ type Outcome struct {
 	At       time.Time       `json:"snapshot_at"`
 	Held     time.Duration   `json:"writers_held_ns"`
 	Method   string          `json:"method"`
+	Dropped  Dropped         `json:"dropped"` // from a full spool; a target lacks these points
 	Targets  []TargetOutcome `json:"targets"`
 }
 
@@ -89,11 +91,21 @@ func Database(ctx context.Context, job Job) (Outcome, error) {
 	if err != nil {
 		return out, err
 	}
+	waiting, dropped, err := k.bound(waiting)
+	if err == nil {
+		out, err = k.take(ctx, waiting)
+	}
+	out.Dropped = dropped
+	return out, err
+}
+
+// take takes a full backup or a delta, as the policy wants, and ships it.
+func (k *keeper) take(ctx context.Context, waiting []*spooled) (Outcome, error) {
 	p := k.plan(waiting)
 	if p.full {
 		return k.full(ctx, p.why, waiting)
 	}
-	out, err = k.delta(ctx, p, waiting)
+	out, err := k.delta(ctx, p, waiting)
 	var no *notDelta
 	switch {
 	case errors.As(err, &no):
@@ -142,6 +154,7 @@ type keeper struct {
 	memory *memory
 	index  *index // nil if there is none to use
 	why    string // there is no index
+	spill  string // the next backup should be a full one, so that the spool gets smaller
 	tail   *sqlite.Tail
 	unlock func() error
 }
@@ -204,6 +217,8 @@ func (k *keeper) plan(waiting []*spooled) plan {
 		return plan{full: true, why: k.why}
 	case k.job.Full:
 		return plan{full: true, why: "it was asked for"}
+	case k.spill != "":
+		return plan{full: true, why: k.spill, beside: true}
 	case k.index.Opens != k.job.opens():
 		// A new key must open the whole way, and a revoked one nothing new.
 		return plan{full: true, why: "the recipients were changed"}

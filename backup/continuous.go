@@ -18,6 +18,8 @@ type Continuous struct {
 	Interval  time.Duration
 	Taken     func(Outcome, error) // every backup, when it is durable in the spool; and every failure
 	Delivered func(Delivery)       // every delivery, and every failure of one
+	Dropped   func(Dropped)        // what a full spool could not hold
+	RetryMost time.Duration        // between two attempts at a target that fails; 0: 5 minutes
 }
 
 const (
@@ -59,6 +61,9 @@ func Protect(ctx context.Context, c Continuous) error {
 	background.Go(func() { p.follow(working) })
 	for _, t := range k.job.Targets {
 		courier := newCourier(k, t, waiting, c.Delivered, p.settle)
+		if c.RetryMost > 0 {
+			courier.retryMost = c.RetryMost
+		}
 		p.couriers = append(p.couriers, courier)
 		background.Go(func() { courier.run(working) })
 	}
@@ -156,6 +161,9 @@ func (p *protection) look(ctx, working context.Context) error {
 	if p.index != nil && p.needFull == "" && before.proves(p.still) {
 		return p.memory.checked(p.index.ID, p.job.Now())
 	}
+	if err := p.makeRoom(); err != nil {
+		return err
+	}
 	out, item, err := p.take(ctx, working)
 	if err != nil {
 		return err
@@ -165,6 +173,21 @@ func (p *protection) look(ctx, working context.Context) error {
 		p.ship(item)
 	}
 	return nil
+}
+
+// makeRoom takes out of a full spool what can go.
+func (p *protection) makeRoom() error {
+	p.mu.Lock()
+	left, dropped, err := p.bound(p.waiting)
+	p.waiting = left
+	p.mu.Unlock()
+	if dropped.Backups > 0 {
+		for _, c := range p.couriers {
+			c.retain(left)
+		}
+		p.Dropped(dropped)
+	}
+	return err
 }
 
 // take seals a delta; or a full one where there is nothing to go on with.

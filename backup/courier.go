@@ -19,6 +19,8 @@ type courier struct {
 	report  func(Delivery)
 	settled func(item *spooled, target string, lost bool) // the target has it, or can never have it
 
+	retryMost time.Duration
+
 	mu      sync.Mutex
 	queue   []*spooled
 	working bool
@@ -44,7 +46,7 @@ const (
 )
 
 func newCourier(k *keeper, t storage.Target, waiting []*spooled, report func(Delivery), settled func(*spooled, string, bool)) *courier {
-	c := &courier{k: k, target: t, report: report, settled: settled, wake: make(chan struct{}, 1)}
+	c := &courier{k: k, target: t, report: report, settled: settled, retryMost: retryMost, wake: make(chan struct{}, 1)}
 	for _, item := range waiting {
 		if !k.memory.isDone(item, t.Name) {
 			c.queue = append(c.queue, item)
@@ -89,6 +91,13 @@ func (c *courier) drop(item *spooled) (left int) {
 	return len(c.queue)
 }
 
+// retain takes out of the queue what is not in the spool any more.
+func (c *courier) retain(left []*spooled) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = slices.DeleteFunc(c.queue, func(q *spooled) bool { return !slices.Contains(left, q) })
+}
+
 // run works until ctx ends.
 func (c *courier) run(ctx context.Context) {
 	retry := retryFirst
@@ -104,6 +113,10 @@ func (c *courier) run(ctx context.Context) {
 		d := c.deliver(ctx, item)
 		if ctx.Err() != nil && d.Err != nil {
 			return
+		}
+		if errors.Is(d.Err, errDropped) {
+			c.drop(item)
+			continue
 		}
 		if lost := errors.Is(d.Err, errNoParent); lost || d.Err == nil {
 			if lost { // without its parent it can never be restored there
@@ -123,7 +136,7 @@ func (c *courier) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-time.After(retry):
 		}
-		retry = min(2*retry, retryMost)
+		retry = min(2*retry, c.retryMost)
 	}
 }
 

@@ -130,7 +130,7 @@ type differ struct {
 }
 
 func (d *differ) read(ctx context.Context, tail *sqlite.Tail) (sqlite.Image, error) {
-	scratch, err := seal.NewScratch(d.spool.dir)
+	scratch, err := d.spool.scratch()
 	if err != nil {
 		return sqlite.Image{}, err
 	}
@@ -242,7 +242,7 @@ func (d *differ) begin() (err error) {
 	if d.file, err = d.spool.create(d.id); err != nil {
 		return err
 	}
-	d.w, err = seal.NewDeltaWriter(d.file, seal.Options{Recipients: d.job.Recipients, PageSize: d.image.PageSize, Level: d.job.Level})
+	d.w, err = seal.NewDeltaWriter(&guarded{Writer: d.file, guard: guard{dir: d.spool.dir}}, seal.Options{Recipients: d.job.Recipients, PageSize: d.image.PageSize, Level: d.job.Level})
 	return err
 }
 

@@ -41,9 +41,9 @@ func (k *keeper) sealBeside(ctx context.Context, gen uint32, out *Outcome) (*spo
 
 func (k *keeper) seal(ctx context.Context, s *sealing, feed *feed, out *Outcome) (*spooled, *sqlite.Mark, error) {
 	job, sp := k.job, k.spool
-	scratch, err := seal.NewScratch(sp.dir)
+	scratch, err := sp.scratch()
 	if err != nil {
-		return nil, nil, spoolError(err, sp.dir)
+		return nil, nil, err
 	}
 	defer scratch.Close()
 	opt := job.Snapshot
@@ -134,7 +134,7 @@ func (s *sealing) start(image sqlite.Image, feed *feed, job Job) (io.Writer, err
 	if err != nil {
 		return nil, err
 	}
-	s.w, err = seal.NewWriter(stream, options)
+	s.w, err = seal.NewWriter(&guarded{Writer: stream, guard: guard{dir: s.spool.dir}}, options)
 	return s.w, err
 }
 

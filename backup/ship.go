@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -131,6 +132,9 @@ func (s *shipper) trust(bucket storage.Bucket) bool {
 // errNoParent says that a target does not have what a delta is taken against.
 var errNoParent = errors.New("the target does not hold the backup that this one builds on")
 
+// errDropped says that a backup left the spool before it was shipped.
+var errDropped = errors.New("the spool does not hold it any more")
+
 // recall notes what a run that was killed committed here and could not note
 // any more: it would be committed twice.
 func (s *shipper) recall(ctx context.Context, waiting []*spooled) {
@@ -242,6 +246,9 @@ func (s *shipper) shipFile(ctx context.Context, item *spooled) error {
 		return err
 	}
 	f, err := os.Open(sp.file(item.ID, ".age"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return errDropped
+	}
 	if err != nil {
 		return err
 	}

@@ -106,6 +106,9 @@ func (p *program) reportBackup(out backup.Outcome, err error, took time.Duration
 		doc.Error = &f
 	}
 	p.reportTaken(out, took)
+	if out.Dropped.Backups > 0 {
+		p.print.line("  %s", droppedText(out.Database, out.Dropped))
+	}
 	for _, t := range out.Targets {
 		s := shipped{TargetOutcome: t}
 		if t.Sequence > 0 {
@@ -128,6 +131,10 @@ func (p *program) reportBackup(out backup.Outcome, err error, took time.Duration
 		doc.Targets = append(doc.Targets, s)
 	}
 	p.print.emit(doc)
+}
+
+func droppedText(database string, d backup.Dropped) string {
+	return fmt.Sprintf("%s  the SPOOL IS FULL: %d older backups (%s) were dropped from it before every target had them; the newest is kept", database, d.Backups, size(d.Bytes))
 }
 
 // reportTaken says what was sealed.

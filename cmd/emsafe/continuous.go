@@ -43,7 +43,7 @@ func (p *program) protect(c *cli.Context, s *site) error {
 		interval := s.cfg.Databases[name].Interval
 		p.print.note("%s  protected continuously, every %s", name, interval)
 		group.Go(func() {
-			err := backup.Protect(c.Context, backup.Continuous{Job: job, Interval: interval, Taken: w.taken, Delivered: w.delivered})
+			err := backup.Protect(c.Context, backup.Continuous{Job: job, Interval: interval, Taken: w.taken, Delivered: w.delivered, Dropped: w.dropped})
 			if err != nil {
 				failed[i] = fmt.Errorf("%s: %w", name, err)
 			}
@@ -78,9 +78,10 @@ const summaryEvery = time.Minute
 // event is a line of NDJSON.
 type event struct {
 	Time     time.Time `json:"time"`
-	Event    string    `json:"event"` // sealed, delivered, or failed
+	Event    string    `json:"event"` // sealed, delivered, dropped, or failed
 	Database string    `json:"database"`
 	*backup.Outcome
+	Dropped  *backup.Dropped `json:"spool_dropped,omitempty"`
 	Delivery *delivery `json:"delivery,omitempty"`
 	Error    *failure  `json:"error,omitempty"`
 }
@@ -127,6 +128,13 @@ func (w *watch) delivered(d backup.Delivery) {
 		w.sum(d)
 	}
 	w.p.print.emit(e)
+}
+
+func (w *watch) dropped(d backup.Dropped) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.p.print.line("%s", droppedText(w.database, d))
+	w.p.print.emit(event{Time: w.p.now().UTC(), Event: "dropped", Database: w.database, Dropped: &d})
 }
 
 // failed is told once, until it goes well again.

@@ -313,7 +313,7 @@ func (d *service) protect(ctx context.Context, s *site, name string, interval ti
 		if err == nil {
 			job.Now = d.p.now
 			log.Info("protected continuously", "interval", interval)
-			err = backup.Protect(ctx, backup.Continuous{Job: job, Interval: interval, Taken: taken(log), Delivered: delivered(log)})
+			err = backup.Protect(ctx, backup.Continuous{Job: job, Interval: interval, Taken: taken(log), Delivered: delivered(log), Dropped: dropped(log)})
 		}
 		if err == nil {
 			return
@@ -338,6 +338,12 @@ func taken(log *slog.Logger) func(backup.Outcome, error) {
 		default:
 			log.Debug("delta sealed", "id", out.ID, "pages", out.Pages, "bytes", out.Sealed, "proven", out.Proven)
 		}
+	}
+}
+
+func dropped(log *slog.Logger) func(backup.Dropped) {
+	return func(d backup.Dropped) {
+		log.Warn("the spool is full", "dropped", d.Backups, "bytes", d.Bytes)
 	}
 }
 

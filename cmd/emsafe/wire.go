@@ -87,7 +87,7 @@ func (s *site) job(name string, takeOver bool) (backup.Job, error) {
 		Database: name, Path: d.Path,
 		Snapshot:   sqlite.Options{MaxHold: d.MaxHold, AllowBlock: d.AllowBlock, MaxSnapshot: d.MaxSnapshot, MaxWALGrowth: d.MaxWALGrowth},
 		Recipients: to, Level: s.cfg.Compression, Key: key, Signers: s.signers,
-		Host: s.cfg.Host, Machine: machine(), Versions: versions(), State: s.cfg.State,
+		Host: s.cfg.Host, Machine: machine(), Versions: versions(), State: s.cfg.State, SpoolLimit: s.cfg.SpoolLimit,
 		Targets: s.targetsOf(name), TakeOver: takeOver,
 		Policy:    backup.Policy{FullEvery: d.FullEvery, FullShare: int(d.FullShare)},
 		Heartbeat: d.Unchanged == "heartbeat",

@@ -124,7 +124,7 @@ var keys = []key{
 
 	{path: "spool_limit", kind: kindSize, min: "16MiB", def: "10GiB", example: "2GiB",
 		what:  "How much may wait in the spool for targets that cannot be reached, of all databases together.",
-		why:   "A long outage must not fill the disk that the application writes to. When the limit is reached, or less than a twentieth of the disk is free, what waits is dropped, oldest first, but never the newest: the target then gets a full backup, and lacks the points between. It is said when it happens.",
+		why:   "A long outage must not fill the disk that the application writes to. When the limit is reached, or less than a twentieth of the disk (at most 1 GiB) is free, what waits is dropped, oldest first, but never the newest: the target then gets a full backup, and lacks the points between. It is said when it happens.",
 		field: func(a at) any { return &a.config.SpoolLimit }},
 
 	{path: "targets", kind: kindNames, required: true,
