@@ -21,10 +21,11 @@ type Dropped struct {
 	Bytes   int64 `json:"bytes"`
 }
 
-// reserveShare and reserveMost bound what is left free on the spool's disk for
-// whoever else writes to it.
+// What is left free on the spool's disk for whoever else writes to it: a
+// twentieth, within bounds.
 const (
 	reserveShare = 20
+	reserveLeast = 8 << 20 // more than is on its way to the disk at any time
 	reserveMost  = 1 << 30
 )
 
@@ -38,8 +39,8 @@ func roomIn(dir string) (room, error) {
 	}
 	block := int64(st.Bsize) //nolint:unconvert // of another type elsewhere
 	return room{
-		free:    int64(st.Bavail) * block,                              //nolint:gosec // disks are not that large
-		reserve: min(int64(st.Blocks)*block/reserveShare, reserveMost), //nolint:gosec // see above
+		free:    int64(st.Bavail) * block,                                                 //nolint:gosec // disks are not that large
+		reserve: max(min(int64(st.Blocks)*block/reserveShare, reserveMost), reserveLeast), //nolint:gosec // see above
 	}, nil
 }
 
@@ -117,15 +118,15 @@ func (k *keeper) needed(waiting []*spooled) map[string]bool {
 	return ids
 }
 
-// guard refuses to write into the reserve of the spool's disk. It looks every
-// few megabytes, which costs nothing.
+// guard refuses to write into the reserve of the spool's disk. A look costs a
+// microsecond.
 type guard struct {
 	dir   string
 	mu    sync.Mutex
 	since int // bytes since the last look
 }
 
-const guardEvery = 4 << 20
+const guardEvery = 256 << 10
 
 func (g *guard) wrote(n int) error {
 	g.mu.Lock()

@@ -356,7 +356,7 @@ func windowOK(s string) (why, hint string) {
 
 // listenOK refuses what others could reach: there is no password.
 func listenOK(s string) (why, hint string) {
-	if why, hint = hostPortOK(s); why != "" {
+	if why, _ := hostPortOK(s); why != "" {
 		return why, "as in 127.0.0.1:9464"
 	}
 	host, _, _ := net.SplitHostPort(s)
