@@ -10,11 +10,11 @@ import (
 )
 
 // openS3 opens an S3 target; its secrets are fetched now and not before.
-func openS3(ctx context.Context, t config.Target) (storage.Bucket, error) {
+func openS3(ctx context.Context, t config.Target, limited func() bool) (storage.Bucket, error) {
 	bucket, prefix, _ := t.Bucket()
 	cfg := s3.Config{
 		Bucket: bucket, Prefix: prefix, Provider: t.Provider, Endpoint: t.Endpoint, Region: t.Region, PathStyle: t.PathStyle,
-		CAFile: t.CAFile, StorageClass: t.StorageClass, SSE: t.SSE, KMSKeyID: t.KMSKeyID, UploadLimit: t.UploadLimit,
+		CAFile: t.CAFile, StorageClass: t.StorageClass, SSE: t.SSE, KMSKeyID: t.KMSKeyID, UploadLimit: t.UploadLimit, UploadLimited: limited,
 	}
 	var secret, token string
 	for _, s := range []struct {

@@ -79,7 +79,7 @@ func (p *program) site(c *cli.Context) (*site, error) {
 			style := c.Bool("path-style")
 			t.PathStyle = &style
 		}
-		s.targets = []storage.Target{{Name: "target", Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t) }}}
+		s.targets = []storage.Target{{Name: "target", Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t, nil) }}}
 		return s, nil
 	}
 	return s, s.configured(target)
@@ -93,7 +93,11 @@ func (s *site) configured(only string) error {
 			continue
 		}
 		t := s.cfg.Targets[name]
-		s.targets = append(s.targets, storage.Target{Name: name, Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t) }})
+		limited, err := s.limited(t)
+		if err != nil {
+			return err
+		}
+		s.targets = append(s.targets, storage.Target{Name: name, Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t, limited) }})
 	}
 	if len(s.targets) == 0 {
 		return fault.New(fault.NotFound, "the configuration has no target %q", only).WithRemedy("It has: %s. A url works too.", strings.Join(names, ", "))

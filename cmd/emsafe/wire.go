@@ -12,6 +12,7 @@ import (
 
 	"emsafe/backup"
 	"emsafe/internal/config"
+	"emsafe/internal/daemon"
 	"emsafe/internal/fault"
 	"emsafe/storage"
 	"emsafe/storage/catalog"
@@ -20,15 +21,28 @@ import (
 	"emsafe/storage/sqlite"
 )
 
-// openBucket opens what a target's url says.
-func openBucket(ctx context.Context, t config.Target) (storage.Bucket, error) {
+// openBucket opens what a target's url says. limited tells whether its upload
+// limit holds now; nil: always.
+func openBucket(ctx context.Context, t config.Target, limited func() bool) (storage.Bucket, error) {
 	if err := t.Check(); err != nil {
 		return nil, usage("target %s: %w", t.URL, err)
 	}
 	if folder, ok := t.Folder(); ok {
 		return dir.Open(folder)
 	}
-	return openS3(ctx, t)
+	return openS3(ctx, t, limited)
+}
+
+// limited is when a target's upload limit holds.
+func (s *site) limited(t config.Target) (func() bool, error) {
+	if t.UploadHours == "" {
+		return nil, nil
+	}
+	hours, err := daemon.ParseWindow(t.UploadHours, s.zone())
+	if err != nil {
+		return nil, fault.New(fault.Config, "upload_hours: %w", err)
+	}
+	return func() bool { return hours.Contains(s.p.now()) }, nil
 }
 
 // makeFolder makes the folder of a file:// target, which only init does: later

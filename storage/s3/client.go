@@ -66,7 +66,7 @@ func newClient(ctx context.Context, cfg Config) (*s3.Client, error) {
 	if loaded.Credentials != nil {
 		loaded.Credentials = aws.NewCredentialsCache(marked{loaded.Credentials})
 	}
-	transport := newTransport(loaded.HTTPClient, cfg.StallTimeout, cfg.UploadLimit)
+	transport := newTransport(loaded.HTTPClient, cfg.StallTimeout, cfg.UploadLimit, cfg.UploadLimited)
 	return s3.NewFromConfig(loaded, func(o *s3.Options) {
 		o.HTTPClient = transport
 		o.Retryer = aws.NopRetryer{}

@@ -46,11 +46,12 @@ type Config struct {
 	SecretAccessKey Secret
 	SessionToken    Secret
 
-	UploadLimit  int64         // bytes per second over all uploads of this Bucket; 0 is none
-	PartSize     int64         // of a multipart upload; 0 is 8 MiB
-	Concurrency  int           // parts in flight per upload, 1 to 8; 0 is 3
-	MaxAttempts  int           // of each request; 0 is 6
-	StallTimeout time.Duration // a transfer in which no byte moves for so long is broken off; 0 is 60 s
+	UploadLimit   int64         // bytes per second over all uploads of this Bucket; 0 is none
+	UploadLimited func() bool   // whether UploadLimit holds now; nil: always
+	PartSize      int64         // of a multipart upload; 0 is 8 MiB
+	Concurrency   int           // parts in flight per upload, 1 to 8; 0 is 3
+	MaxAttempts   int           // of each request; 0 is 6
+	StallTimeout  time.Duration // a transfer in which no byte moves for so long is broken off; 0 is 60 s
 }
 
 const (

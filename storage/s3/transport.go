@@ -26,11 +26,12 @@ type transport struct {
 	inner aws.HTTPClient
 	stall time.Duration
 	limit *rate.Limiter
-	chunk int // bytes between two looks at the limit
+	holds func() bool // now; nil: always
+	chunk int         // bytes between two looks at the limit
 }
 
-func newTransport(inner aws.HTTPClient, stall time.Duration, bytesPerSecond int64) *transport {
-	t := &transport{inner: inner, stall: stall}
+func newTransport(inner aws.HTTPClient, stall time.Duration, bytesPerSecond int64, holds func() bool) *transport {
+	t := &transport{inner: inner, stall: stall, holds: holds}
 	if bytesPerSecond > 0 {
 		t.chunk = int(min(max(bytesPerSecond/8, 512), 64<<10))
 		t.limit = rate.NewLimiter(rate.Limit(bytesPerSecond), t.chunk)
@@ -122,7 +123,7 @@ func (s *sending) Read(p []byte) (int, error) {
 		return s.ReadCloser.Read(p)
 	}
 	n, err := s.ReadCloser.Read(p[:min(len(p), s.t.chunk)])
-	if n > 0 {
+	if n > 0 && (s.t.holds == nil || s.t.holds()) {
 		s.w.rest()
 		if werr := s.t.limit.WaitN(s.ctx, n); werr != nil {
 			return n, werr

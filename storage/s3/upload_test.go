@@ -164,7 +164,7 @@ func TestUploadLimit(t *testing.T) {
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, err
 		})
 		const rate, size = 100_000, 1_000_000
-		tr := newTransport(inner, 50*time.Millisecond, rate)
+		tr := newTransport(inner, 50*time.Millisecond, rate, nil)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://127.0.0.1/", strings.NewReader(strings.Repeat("x", size)))
 		if err != nil {
 			t.Fatal(err)
@@ -187,6 +187,30 @@ func TestUploadLimit(t *testing.T) {
 	})
 }
 
+// Outside of its hours the limit does not hold, also in the middle of an upload.
+func TestUploadHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := doer(func(r *http.Request) (*http.Response, error) {
+			_, err := io.Copy(io.Discard, r.Body)
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, err
+		})
+		start := time.Now()
+		tr := newTransport(inner, time.Second, 100_000, func() bool { return time.Since(start) < 5*time.Second })
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://127.0.0.1/", strings.NewReader(strings.Repeat("x", 1_000_000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if took := time.Since(start); took < 5*time.Second || took > 6*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // A consumer that takes its time is no stall, and a server that does is one.
 func TestStallInBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -195,7 +219,7 @@ func TestStallInBubble(t *testing.T) {
 			context.AfterFunc(r.Context(), func() { pw.CloseWithError(r.Context().Err()) })
 			return &http.Response{StatusCode: 200, Body: pr}, nil
 		})
-		tr := newTransport(inner, time.Second, 0)
+		tr := newTransport(inner, time.Second, 0, nil)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/", nil)
 		if err != nil {
 			t.Fatal(err)
