@@ -38,6 +38,7 @@ var floors = map[string][]string{
 	"docs":             {},
 	"internal/command": {},
 	"internal/config":  {},
+	"internal/journal": {},
 	"internal/finding": {},
 	"internal/report":  {},
 	"internal/render":  {},

@@ -74,6 +74,12 @@ type Bucket interface {
 // Near is implemented by a bucket where looking costs no request: a folder.
 type Near interface{ Near() }
 
+// Timed is implemented by a bucket whose server says what time it is, to the
+// second, however wrong the clock here may be.
+type Timed interface {
+	Time(ctx context.Context) (time.Time, error)
+}
+
 // CheckKey refuses keys outside the grammar above.
 func CheckKey(key string) error {
 	bad := func(why string) error { return fmt.Errorf("storage: key %q: %s", key, why) }

@@ -302,19 +302,29 @@ func (n *Notifier) objective(j JobStatus, now time.Time) {
 		known := n.issues[subject] != nil
 		n.mu.Unlock()
 		if !known {
-			n.Problem(subject, fmt.Sprintf("%s is out of date", j.Name), fmt.Sprintf("The newest success is %s old, the objective is %s.", span(age.Truncate(time.Minute)), span(j.Objective)))
+			n.Problem(subject, fmt.Sprintf("%s is out of date", j.Name), fmt.Sprintf("What is safe is %s old, and the objective is %s.", span(age.Truncate(time.Minute)), span(j.Objective)))
 		}
 		return
 	}
 	n.Solved(subject, "")
 }
 
-// Stale reports whether the newest success is older than the objective, and
-// how old it is: since the job was first seen, where there was none.
+// Stale reports whether what is safe is older than the objective, and how old it
+// is. At every target counts the instant that is safe there; where the job has
+// no targets, its newest success. What never was is as old as the job.
 func (r Record) Stale(now time.Time) (age time.Duration, stale bool) {
 	from := r.Since
 	if r.Success != nil {
 		from = r.Success.Started // what was committed later is not in it
+	}
+	for i, name := range slices.Sorted(maps.Keys(r.Targets)) {
+		point := r.Targets[name].Point
+		if point.IsZero() {
+			point = r.Since
+		}
+		if i == 0 || point.Before(from) {
+			from = point
+		}
 	}
 	age = now.Sub(from)
 	return age, r.Objective > 0 && age > r.Objective

@@ -103,6 +103,11 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 // Client talks to a running daemon.
 type Client struct{ Socket string }
 
+// Ask gets what the daemon has at a path of its own.
+func (c Client) Ask(ctx context.Context, path string, into any) error {
+	return c.call(ctx, http.MethodGet, path, into)
+}
+
 // Status asks how things are.
 func (c Client) Status(ctx context.Context) (Status, error) {
 	var s Status

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"emsafe/internal/fault"
 	"emsafe/storage"
@@ -205,5 +206,21 @@ func TestVersionedBucket(t *testing.T) {
 	}
 	if _, err := b.Open(t.Context(), "key", 0, -1); !errors.Is(err, storage.ErrNotExist) {
 		t.Errorf("open after delete: %v", err)
+	}
+}
+
+// The server's time is known also where nothing else is allowed.
+func TestTime(t *testing.T) {
+	_, cfg := served(t)
+	for _, secret := range []Secret{cfg.SecretAccessKey, "wrong"} {
+		cfg.SecretAccessKey = secret
+		at, err := opened(t, cfg).Time(t.Context())
+		if err != nil || time.Since(at).Abs() > time.Minute {
+			t.Errorf("%v %v", at, err)
+		}
+	}
+	cfg.Endpoint = "http://127.0.0.1:9"
+	if at, err := opened(t, cfg).Time(t.Context()); !errors.Is(err, fault.Storage) {
+		t.Errorf("%v %v", at, err)
 	}
 }
