@@ -8,6 +8,7 @@ import (
 
 	"emsafe/backup"
 	"emsafe/internal/fault"
+	"emsafe/internal/journal"
 	"emsafe/restore"
 	"emsafe/storage/catalog"
 )
@@ -82,6 +83,9 @@ func (p *program) backupOne(c *cli.Context, s *site, name string) error {
 	out, err := backup.Database(c.Context, job)
 	p.print.clearProgress()
 	p.reportBackup(out, err, time.Since(began))
+	if c.Bool("take-over") {
+		s.record(journal.Entry{Action: "take-over", Database: name, What: out.ID}, err)
+	}
 	return err
 }
 

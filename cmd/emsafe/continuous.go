@@ -82,8 +82,8 @@ type event struct {
 	Database string    `json:"database"`
 	*backup.Outcome
 	Dropped  *backup.Dropped `json:"spool_dropped,omitempty"`
-	Delivery *delivery `json:"delivery,omitempty"`
-	Error    *failure  `json:"error,omitempty"`
+	Delivery *delivery       `json:"delivery,omitempty"`
+	Error    *failure        `json:"error,omitempty"`
 }
 
 type delivery struct {

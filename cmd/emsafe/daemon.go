@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"os/signal"
 	"slices"
-	"sync"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"emsafe/backup"
 	"emsafe/internal/daemon"
@@ -29,6 +24,11 @@ func (p *program) daemonCommand() *cli.Command {
 			"SIGHUP reads the configuration again, and keeps the old one if it is not right. SIGTERM stops: what runs is finished, or put away within a minute. " +
 			"The log goes to stderr, as text on a terminal and as JSON elsewhere.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "show what would run when, and end"}},
+		Subcommands: []*cli.Command{
+			{Name: "run", Usage: "have the running daemon start a job now", ArgsUsage: "JOB", Description: "A job is named as in `emsafe status`: `emsafe daemon run backup app`. It waits its turn as any other.", Action: p.daemonRun},
+			{Name: "reload", Usage: "have the running daemon read its configuration again, and say whether it took it", Action: p.daemonReload},
+			{Name: "confirm-clock", Usage: "tell the running daemon that the clock is right", Description: "After a jump of the clock nothing is started on schedule until the clock has passed the times in question. This says that it is right as it is.", Action: p.daemonConfirm},
+		},
 		Action: func(c *cli.Context) error {
 			s, err := p.site(c)
 			if err != nil {
@@ -49,15 +49,65 @@ func (p *program) daemonCommand() *cli.Command {
 	}
 }
 
-// Times of the daemon.
-const (
-	spread       = 5 * time.Minute  // of hosts and jobs with one schedule
-	stopGrace    = time.Minute      // for what runs, at the end
-	protectAgain = 30 * time.Second // after continuous protection could not begin
-)
+// spread is how far hosts and jobs with one schedule are spread.
+const spread = 5 * time.Minute
+
+func (p *program) daemonRun(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return usage("which job? `emsafe status` names them")
+	}
+	job := strings.Join(c.Args().Slice(), " ")
+	if err := p.tellDaemon(c, func(d daemon.Client) error { return d.Run(c.Context, job) }); err != nil {
+		return err
+	}
+	p.print.done("%s  due now", job)
+	p.print.emit(map[string]string{"job": job})
+	return nil
+}
+
+func (p *program) daemonReload(c *cli.Context) error {
+	err := p.tellDaemon(c, func(d daemon.Client) error { return d.Reload(c.Context) })
+	if err == nil {
+		p.print.done("the configuration was taken")
+	}
+	return err
+}
+
+func (p *program) daemonConfirm(c *cli.Context) error {
+	err := p.tellDaemon(c, func(d daemon.Client) error { return d.ConfirmClock(c.Context) })
+	if err == nil {
+		p.print.done("the clock is believed")
+	}
+	return err
+}
+
+// tellDaemon finds the running daemon of this configuration.
+func (p *program) tellDaemon(c *cli.Context, tell func(daemon.Client) error) error {
+	s, err := p.site(c)
+	if err != nil {
+		return err
+	}
+	if s.cfg == nil {
+		return noConfiguration()
+	}
+	for _, socket := range s.sockets() {
+		var o overview
+		d := daemon.Client{Socket: socket}
+		switch err := d.Ask(c.Context, "/overview", &o); {
+		case err == nil && o.State == s.cfg.State:
+			return tell(d)
+		case err != nil && !errors.Is(err, daemon.ErrNoDaemon):
+			return err
+		}
+	}
+	return fault.New(fault.NotFound, "no daemon of this configuration is running").WithRemedy("`systemctl status emsafe`, or start `emsafe daemon`.")
+}
+
+// tell says of a subject what is wrong, or, without an error, that it is right.
+type tell func(subject, title string, err error)
 
 // jobsOf are the jobs that a configuration wants.
-func (p *program) jobsOf(s *site) ([]daemon.Job, error) {
+func (p *program) jobsOf(s *site, tell tell) ([]daemon.Job, error) {
 	var jobs []daemon.Job
 	var bad []error
 	add := func(database, verb, schedule string, kind daemon.Kind, heavy bool, run func(context.Context, daemon.Run) (daemon.Result, error)) {
@@ -76,7 +126,7 @@ func (p *program) jobsOf(s *site) ([]daemon.Job, error) {
 			bad = append(bad, fault.New(fault.Config, "databases.%s: `continuous` and `schedule` exclude each other: the one backs up whenever something changed", name))
 			continue
 		}
-		add(name, "backup", d.Schedule, daemon.Backup, true, p.backupJob(s, name))
+		add(name, "backup", d.Schedule, daemon.Backup, true, p.backupJob(s, name, tell))
 		add(name, "verify", d.VerifySchedule, daemon.Verify, true, p.verifyJob(s, name))
 		if prune := d.PruneSchedule; !d.Keep.IsZero() {
 			if prune == "" {
@@ -99,7 +149,7 @@ func compare(a, b string) int {
 	return 0
 }
 
-func (p *program) backupJob(s *site, name string) func(context.Context, daemon.Run) (daemon.Result, error) {
+func (p *program) backupJob(s *site, name string, tell tell) func(context.Context, daemon.Run) (daemon.Result, error) {
 	return func(ctx context.Context, _ daemon.Run) (daemon.Result, error) {
 		if restore.Pending(s.path(name)) {
 			return daemon.Result{}, fault.New(fault.InUse, "a restore of %s was cut off half-way", s.path(name))
@@ -111,6 +161,11 @@ func (p *program) backupJob(s *site, name string) func(context.Context, daemon.R
 		job.Now = p.now
 		out, err := backup.Database(ctx, job)
 		r := daemon.Result{Text: fmt.Sprintf("%s %s, %s sealed", out.Kind, out.ID, size(out.Sealed))}
+		if spool := "spool of " + name; out.Dropped.Backups > 0 {
+			tell(spool, "the spool is full", errors.New(droppedText(name, out.Dropped)))
+		} else if err == nil {
+			tell(spool, "", nil)
+		}
 		memory, _ := catalog.LoadMemory(backup.MemoryFile(s.cfg.State, name))
 		for _, t := range job.Targets {
 			o := daemon.Outcome{Target: t.Name, Point: memory.AsOf(t.Name), Bytes: out.Sealed}
@@ -171,7 +226,7 @@ func (p *program) pruneJob(s *site, name string) func(context.Context, daemon.Ru
 
 // showSchedule says what would run when.
 func (p *program) showSchedule(s *site) error {
-	jobs, err := p.jobsOf(s)
+	jobs, err := p.jobsOf(s, nil)
 	if err != nil {
 		return err
 	}
@@ -199,167 +254,4 @@ func (p *program) showSchedule(s *site) error {
 		p.print.line("nothing: no database has a `schedule` or `continuous: true`")
 	}
 	return nil
-}
-
-// serve is the daemon.
-func (p *program) serve(c *cli.Context, s *site) error {
-	unlock, err := daemon.Lock(s.cfg.State)
-	if err != nil {
-		return err
-	}
-	defer unlock() //nolint:errcheck // the process ends with it
-	state, warning, err := daemon.OpenState(s.cfg.State)
-	if err != nil {
-		return err
-	}
-	log := p.logger()
-	if warning != nil {
-		log.Warn("state", "error", warning)
-	}
-	scheduler, err := daemon.New(daemon.Options{State: state, Host: s.cfg.Host, Spread: spread, Log: log})
-	if err != nil {
-		return err
-	}
-	d := &service{p: p, c: c, log: log, scheduler: scheduler}
-	if err := d.load(s); err != nil {
-		return errors.Join(err, scheduler.Stop(c.Context, time.Second))
-	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	log.Info("started", "version", version(), "host", s.cfg.Host, "databases", len(s.cfg.Databases))
-	for {
-		select {
-		case <-hangup:
-			d.reload()
-		case <-c.Context.Done():
-			log.Info("stopping")
-			d.halt()
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), stopGrace)
-			defer cancel()
-			err := scheduler.Stop(ctx, stopGrace/2)
-			log.Info("stopped")
-			return err
-		}
-	}
-}
-
-func (p *program) logger() *slog.Logger {
-	if f, ok := p.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return slog.New(slog.NewTextHandler(p.stderr, nil))
-	}
-	return slog.New(slog.NewJSONHandler(p.stderr, nil))
-}
-
-// service is the daemon with the configuration that it has.
-type service struct {
-	p         *program
-	c         *cli.Context
-	log       *slog.Logger
-	scheduler *daemon.Scheduler
-	stop      context.CancelFunc // of continuous protection
-	running   sync.WaitGroup
-}
-
-// load takes a configuration over.
-func (d *service) load(s *site) error {
-	jobs, err := d.p.jobsOf(s)
-	if err != nil {
-		return err
-	}
-	if err := d.scheduler.Reload(jobs); err != nil {
-		return err
-	}
-	d.halt()
-	ctx, stop := context.WithCancel(d.c.Context)
-	d.stop = stop
-	for name, db := range s.cfg.Databases {
-		if db.Continuous {
-			d.running.Go(func() { d.protect(ctx, s, name, db.Interval) })
-		}
-	}
-	return nil
-}
-
-// halt ends continuous protection; what changed last is taken along.
-func (d *service) halt() {
-	if d.stop != nil {
-		d.stop()
-		d.running.Wait()
-	}
-}
-
-func (d *service) reload() {
-	s, err := d.p.site(d.c)
-	if err == nil {
-		err = d.load(s)
-	}
-	if err != nil {
-		d.scheduler.Refused(err)
-		return
-	}
-	d.log.Info("configuration taken", "databases", len(s.cfg.Databases))
-}
-
-// protect keeps continuous protection of one database going.
-func (d *service) protect(ctx context.Context, s *site, name string, interval time.Duration) {
-	log := d.log.With("database", name)
-	// At least once: what changed between a reload and the end is taken along.
-	for first := true; first || ctx.Err() == nil; first = false {
-		job, err := s.job(name, false)
-		if err == nil && restore.Pending(s.path(name)) {
-			err = fault.New(fault.InUse, "a restore of %s was cut off half-way", s.path(name))
-		}
-		if err == nil {
-			job.Now = d.p.now
-			log.Info("protected continuously", "interval", interval)
-			err = backup.Protect(ctx, backup.Continuous{Job: job, Interval: interval, Taken: taken(log), Delivered: delivered(log), Dropped: dropped(log)})
-		}
-		if err == nil {
-			return
-		}
-		log.Error("continuous protection cannot begin", "error", err, "again_in", protectAgain)
-		select {
-		case <-ctx.Done():
-		case <-time.After(protectAgain):
-		}
-	}
-}
-
-// taken and delivered log what is news: full backups and failures. Deltas come
-// every second, and are for those who want to see everything.
-func taken(log *slog.Logger) func(backup.Outcome, error) {
-	return func(out backup.Outcome, err error) {
-		switch {
-		case err != nil:
-			log.Error("backup failed", "error", err)
-		case out.Kind == catalog.KindFull:
-			log.Info("full backup sealed", "id", out.ID, "why", out.WhyFull, "bytes", out.Sealed)
-		default:
-			log.Debug("delta sealed", "id", out.ID, "pages", out.Pages, "bytes", out.Sealed, "proven", out.Proven)
-		}
-	}
-}
-
-func dropped(log *slog.Logger) func(backup.Dropped) {
-	return func(d backup.Dropped) {
-		log.Warn("the spool is full", "dropped", d.Backups, "bytes", d.Bytes)
-	}
-}
-
-func delivered(log *slog.Logger) func(backup.Delivery) {
-	return func(d backup.Delivery) {
-		log := log.With("target", d.Target)
-		if d.Alarm != nil {
-			log.Error("alarm", "error", d.Alarm)
-		}
-		switch {
-		case d.Err != nil:
-			log.Error("delivery failed", "id", d.ID, "error", d.Err, "waiting", d.Waiting, "again_in", d.Retry)
-		case d.Kind == catalog.KindFull:
-			log.Info("full backup committed", "id", d.ID, "number", d.Sequence, "lag", d.Lag)
-		default:
-			log.Debug("delta committed", "id", d.ID, "number", d.Sequence, "lag", d.Lag)
-		}
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"emsafe/backup"
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
+	"emsafe/internal/journal"
 	"emsafe/storage"
 )
 
@@ -122,7 +123,15 @@ func (s *site) prune(ctx context.Context, name string, t storage.Target, now fun
 		}
 		defer unlock() //nolint:errcheck // the process is done with it
 	}
-	return backup.Prune(ctx, job)
+	out, err := backup.Prune(ctx, job)
+	if !job.DryRun && (err != nil || out.Removed > 0) {
+		what := ""
+		if out != nil && out.Removed > 0 {
+			what = fmt.Sprintf("record %d: %d backups removed", out.Record, out.Removed)
+		}
+		s.record(journal.Entry{Action: "prune", Database: name, Target: t.Name, What: what}, err)
+	}
+	return out, err
 }
 
 // pruneTable shows the plan. Of the many deltas that stay or go alike, next to

@@ -14,6 +14,7 @@ import (
 
 	"emsafe/backup"
 	"emsafe/internal/fault"
+	"emsafe/internal/journal"
 	"emsafe/restore"
 	"emsafe/storage/catalog"
 	"emsafe/storage/seal"
@@ -69,7 +70,11 @@ func (p *program) restore(c *cli.Context) error {
 		if err := s.dropIndex(req); err != nil {
 			return err
 		}
-		return p.undo(c, req.Destination)
+		err := p.undo(c, req.Destination)
+		if !c.Bool("dry-run") {
+			s.record(journal.Entry{Action: "undo", Database: req.Database, What: req.Destination}, err)
+		}
+		return err
 	}
 	plan, err := restore.Choose(c.Context, req)
 	if err != nil {
@@ -90,6 +95,7 @@ func (p *program) restore(c *cli.Context) error {
 		return err
 	}
 	out, err := plan.Run(c.Context)
+	s.record(journal.Entry{Action: "restore", Database: req.Database, Target: plan.Target, What: fmt.Sprintf("%s (number %d) to %s", plan.Entry.ID, plan.Entry.Sequence, req.Destination)}, err)
 	if err != nil {
 		return err
 	}

@@ -159,11 +159,7 @@ func (s *site) databases(ctx context.Context, given []string) ([]string, error) 
 	}
 	for _, name := range given {
 		if !slices.Contains(known, name) && !s.has(ctx, name) {
-			err := fault.New(fault.NotFound, "there is no database %q", name).WithRemedy("There are: %s.", strings.Join(known, ", "))
-			if near := suggest.Nearest(name, known); near != "" {
-				return nil, err.WithRemedy("Did you mean %q?", near)
-			}
-			return nil, err
+			return nil, noDatabase(name, known)
 		}
 	}
 	if len(given) == 0 {
@@ -173,6 +169,14 @@ func (s *site) databases(ctx context.Context, given []string) ([]string, error) 
 		return nil, fault.New(fault.NotFound, "there are no databases yet")
 	}
 	return given, nil
+}
+
+func noDatabase(name string, known []string) error {
+	err := fault.New(fault.NotFound, "there is no database %q", name)
+	if near := suggest.Nearest(name, known); near != "" {
+		return err.WithRemedy("Did you mean %q?", near)
+	}
+	return err.WithRemedy("There are: %s.", strings.Join(known, ", "))
 }
 
 // stored asks the targets which databases they hold.

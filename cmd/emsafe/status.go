@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"emsafe/backup"
+	"emsafe/internal/daemon"
 	"emsafe/internal/fault"
 	"emsafe/storage/catalog"
 )
@@ -14,50 +18,141 @@ import (
 func (p *program) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "say how old what every target holds is, and what waits", ArgsUsage: "[NAME…]",
-		Description: "From what this host remembers, without a request: `list` and `verify` ask the targets. " +
-			"With --check it ends with exit code 22 when a target holds less than the database's `objective` wants.",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit with 22 if anything is stale"}},
+		Description: "A running daemon is asked, over its socket; otherwise the state folder tells. The targets are not: `list` and `verify` ask them. " +
+			"With --check it ends with exit code 22 when a target holds less than the database's `objective` wants, also if the daemon silently stopped.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "check", Usage: "exit with 22 if anything is stale"},
+			&cli.StringFlag{Name: "socket", Usage: "ask the daemon at this `PATH`, without a configuration"},
+		},
 		Action: func(c *cli.Context) error {
-			s, err := p.site(c)
+			o, err := p.lookFor(c)
 			if err != nil {
 				return err
 			}
-			if s.cfg == nil {
-				return noConfiguration()
-			}
-			names, err := s.databases(c.Context, c.Args().Slice())
+			names := c.Args().Slice()
+			o.Databases, err = chosen(o.Databases, names)
 			if err != nil {
 				return err
 			}
-			docs := []statusDoc{}
-			rows := [][]string{{"DATABASE", "TARGET", "NEWEST", "AS OF (UTC)", "AGE", "OBJECTIVE", "STATE"}}
 			var stale []error
-			for _, name := range names {
-				doc, err := p.statusOf(s, name)
-				if err != nil {
-					return fmt.Errorf("%s: %w", name, err)
-				}
-				docs = append(docs, doc)
+			rows := [][]string{{"DATABASE", "TARGET", "NEWEST", "AS OF (UTC)", "AGE", "OBJECTIVE", "STATE"}}
+			for _, doc := range o.Databases {
 				rows = append(rows, doc.rows()...)
 				for _, t := range doc.Targets {
 					if t.Stale {
-						stale = append(stale, fault.New(fault.Stale, "%s in %s is %s old, and the objective is %s", name, t.Target, t.age(), doc.rpo()))
+						stale = append(stale, fault.New(fault.Stale, "%s in %s is %s old, and the objective is %s", doc.Database, t.Target, t.age(), doc.rpo()))
 					}
 				}
 			}
-			p.print.emit(map[string]any{"status": docs})
+			p.print.emit(o)
 			p.print.table(rows)
-			for _, doc := range docs {
+			for _, doc := range o.Databases {
 				if w := doc.Spool; w.Backups > 0 {
 					p.print.line("%s  %d backups of %s wait in the spool, the oldest for %s", doc.Database, w.Backups, size(w.Bytes), age(p.now().Sub(w.Oldest)))
 				}
 			}
+			p.showJobs(o, names)
 			if c.Bool("check") {
 				return worst(stale)
 			}
 			return nil
 		},
 	}
+}
+
+// lookFor looks by the configuration, or, for who may not read that, by the
+// daemon's socket alone.
+func (p *program) lookFor(c *cli.Context) (overview, error) {
+	socket := c.String("socket")
+	if socket == "" {
+		s, err := p.site(c)
+		switch {
+		case err == nil && s.cfg == nil:
+			return overview{}, noConfiguration()
+		case err == nil:
+			return p.look(c.Context, s)
+		case !errors.Is(err, fault.Permission) || !exists(runtimeSocket):
+			return overview{}, err
+		}
+		socket = runtimeSocket
+	}
+	var o overview
+	err := daemon.Client{Socket: socket}.Ask(c.Context, "/overview", &o)
+	if errors.Is(err, daemon.ErrNoDaemon) {
+		err = fault.New(fault.NotFound, "no daemon answers at %s", socket).WithRemedy("`systemctl status emsafe` tells whether it runs.")
+	}
+	return o, err
+}
+
+// chosen are the databases that were asked for.
+func chosen(docs []statusDoc, names []string) ([]statusDoc, error) {
+	if len(names) == 0 {
+		return docs, nil
+	}
+	var out []statusDoc
+	var known []string
+	for _, d := range docs {
+		known = append(known, d.Database)
+		if slices.Contains(names, d.Database) {
+			out = append(out, d)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, noDatabase(name, known)
+		}
+	}
+	return out, nil
+}
+
+// showJobs shows what the daemon did last and does next.
+func (p *program) showJobs(o overview, names []string) {
+	rows := [][]string{{"JOB", "LAST RUN (UTC)", "RESULT", "NEXT (UTC)"}}
+	scheduled := false
+	for _, j := range o.Scheduler.Jobs {
+		if len(names) > 0 && !slices.Contains(names, j.Key) || j.Schedule == "" {
+			continue
+		}
+		scheduled = true
+		last, result, next := "never", "", ""
+		if r := j.Last; r != nil {
+			last, result = r.Started.Format(time.DateTime), string(r.Verdict)
+			if r.Error != "" {
+				result += ": " + short(r.Error)
+			}
+		}
+		switch {
+		case j.Waits != "":
+			next = "waits for " + j.Waits
+		case !j.Next.IsZero():
+			next = j.Next.Format(time.DateTime)
+		case strings.HasPrefix(j.Name, "protect "):
+			last, next = "", "all the time"
+		}
+		rows = append(rows, []string{j.Name, last, result, next})
+	}
+	if len(rows) > 1 {
+		p.print.line("")
+		p.print.table(rows)
+	}
+	switch {
+	case o.Scheduler.Clock != "":
+		p.print.line("the CLOCK is in doubt, and nothing is started on schedule: %s", o.Scheduler.Clock)
+	case scheduled && !o.Running:
+		p.print.line("no daemon is running")
+	}
+	if o.Scheduler.Refused != "" {
+		p.print.line("the new CONFIGURATION was not taken: %s", short(o.Scheduler.Refused))
+	}
+}
+
+// short is the first line of an error, for a table.
+func short(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	if r := []rune(text); len(r) > 70 {
+		text = string(r[:70]) + "…"
+	}
+	return text
 }
 
 // statusDoc is one database in JSON.

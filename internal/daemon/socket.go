@@ -83,6 +83,9 @@ func done(w http.ResponseWriter, err error) {
 	reply(w, http.StatusOK, map[string]string{})
 }
 
+// Reply answers with JSON.
+func Reply(w http.ResponseWriter, v any) { reply(w, http.StatusOK, v) }
+
 func reply(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"emsafe/backup"
+	"emsafe/internal/daemon"
+	"emsafe/storage/catalog"
+)
+
+// overview is how everything is, as the daemon tells it, or as it can be told
+// from the state folder.
+type overview struct {
+	At        time.Time                    `json:"at"`
+	State     string                       `json:"state_folder"`
+	Running   bool                         `json:"daemon"` // it runs, and this is from it
+	Databases []statusDoc                  `json:"status"`
+	Scheduler daemon.Status                `json:"scheduler"`
+	Sent      map[string]daemon.SendCounts `json:"notifications,omitempty"`
+}
+
+// overview puts together what is known of databases and jobs.
+func (p *program) overview(s *site, status daemon.Status) (overview, error) {
+	o := overview{At: p.now().UTC(), State: s.cfg.State, Databases: []statusDoc{}, Scheduler: status}
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Databases)) {
+		doc, err := p.statusOf(s, name)
+		if err != nil {
+			return o, err
+		}
+		o.Databases = append(o.Databases, doc)
+	}
+	return o, nil
+}
+
+// look asks the daemon how things are; where none runs it looks itself.
+func (p *program) look(ctx context.Context, s *site) (overview, error) {
+	for _, socket := range s.sockets() {
+		var o overview
+		err := daemon.Client{Socket: socket}.Ask(ctx, "/overview", &o)
+		switch {
+		case err == nil && o.State == s.cfg.State:
+			return o, nil
+		case err == nil, errors.Is(err, daemon.ErrNoDaemon):
+		default:
+			p.print.warn("%v", err)
+		}
+	}
+	records, err := daemon.ReadState(s.cfg.State)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		p.print.warn("the daemon's state: %v", err)
+	}
+	return p.overview(s, s.judged(daemon.StatusOf(records, p.now()), p.now()))
+}
+
+// runtimeSocket is where the daemon's socket is under systemd.
+const runtimeSocket = "/run/emsafe/" + daemon.SocketFile
+
+// socket is where the daemon listens.
+func (s *site) socket() string {
+	if s.cfg.Daemon.Socket != "" {
+		return s.cfg.Daemon.Socket
+	}
+	if dirs, ok := s.p.env("RUNTIME_DIRECTORY"); ok && dirs != "" {
+		first, _, _ := strings.Cut(dirs, ":")
+		return filepath.Join(first, daemon.SocketFile)
+	}
+	return filepath.Join(s.cfg.State, daemon.SocketFile)
+}
+
+// sockets are where a daemon may listen.
+func (s *site) sockets() []string {
+	if s.cfg.Daemon.Socket != "" {
+		return []string{s.cfg.Daemon.Socket}
+	}
+	return []string{filepath.Join(s.cfg.State, daemon.SocketFile), runtimeSocket}
+}
+
+func protectName(database string) string { return "protect " + database }
+
+// judged adds to what the scheduler knows what only the state folder tells: how
+// old what every target holds is, and continuous protection.
+func (s *site) judged(status daemon.Status, since time.Time) daemon.Status {
+	for name, d := range s.cfg.Databases {
+		memory, err := catalog.LoadMemory(backup.MemoryFile(s.cfg.State, name))
+		if err != nil {
+			continue
+		}
+		record := daemon.Record{Kind: daemon.Backup, Key: name, Since: since}
+		job := slices.IndexFunc(status.Jobs, func(j daemon.JobStatus) bool { return j.Name == "backup "+name })
+		if job >= 0 {
+			record = status.Jobs[job].Record
+		}
+		record.Objective = d.RPO
+		targets := map[string]daemon.Outcome{}
+		for _, t := range s.targetsOf(name) {
+			o := record.Targets[t.Name]
+			if o.Point = memory.AsOf(t.Name); o.Bytes == 0 {
+				o.Bytes = memory.Newest[t.Name].Bytes
+			}
+			targets[t.Name] = o
+		}
+		record.Targets = targets
+		switch {
+		case job >= 0:
+			status.Jobs[job].Record = record
+		case d.Continuous:
+			record.Schedule = "every " + d.Interval.String()
+			status.Jobs = append(status.Jobs, daemon.JobStatus{Name: protectName(name), Record: record})
+		case d.RPO > 0:
+			status.Jobs = append(status.Jobs, daemon.JobStatus{Name: "backup " + name, Record: record})
+		}
+	}
+	slices.SortFunc(status.Jobs, func(a, b daemon.JobStatus) int { return strings.Compare(a.Name, b.Name) })
+	return status
+}
+
+// metrics are what Prometheus is told.
+func (s *site) metrics(o overview) daemon.Metrics {
+	m := daemon.Metrics{Version: version(), Status: o.Scheduler, Sent: o.Sent, Spool: map[string]int64{}, WAL: map[string]int64{}}
+	for name, d := range s.cfg.Databases {
+		m.Spool[name] = backup.Spooled(s.cfg.State, name).Bytes
+		m.WAL[name] = 0
+		if info, err := os.Stat(d.Path + "-wal"); err == nil {
+			m.WAL[name] = info.Size()
+		}
+	}
+	return m
+}
