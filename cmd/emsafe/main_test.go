@@ -106,7 +106,7 @@ func (h *host) start(args ...string) *process {
 	}
 	p := &process{Cmd: exec.Command(binary, append([]string{"--config", h.conf}, args...)...)}
 	// The race detector would wait a second before it lets a process end.
-	p.Env = append(os.Environ(), testAs+"=emsafe", "GORACE=atexit_sleep_ms=0")
+	p.Env = append(append(os.Environ(), testAs+"=emsafe", "GORACE=atexit_sleep_ms=0"), h.env...)
 	p.Stdout, p.Stderr = &p.out, &p.err
 	if err := p.Start(); err != nil {
 		h.t.Fatal(err)

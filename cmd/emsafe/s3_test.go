@@ -19,7 +19,8 @@ type host struct {
 	t      testing.TB
 	dir    string
 	conf   string
-	binary string // "" is the test binary, as emsafe
+	binary string   // "" is the test binary, as emsafe
+	env    []string // more of it
 }
 
 // command runs emsafe, as a process of its own: the library for command lines

@@ -169,7 +169,7 @@ func TestRenderRoundTrip(t *testing.T) {
 			File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: rapid.StringMatching(`[a-z0-9][a-z0-9.]{0,5}`).Draw(t, "host"), State: path.Draw(t, "state") + "/state",
 			SigningKey: path.Draw(t, "key"), AllowedSigners: path.Draw(t, "signers"), Compression: rapid.SampledFrom([]string{"better", "default", "best"}).Draw(t, "level"),
 			SpoolLimit: rapid.Int64Range(16<<20, 1<<50).Draw(t, "spool"), Daemon: config.Daemon{Heavy: config.Count(rapid.IntRange(2, 9).Draw(t, "heavy"))},
-			Notify: map[string]config.Channel{"p": {Service: "json", Security: "starttls", Command: []string{path.Draw(t, "command"), word.Draw(t, "argument"), "a", "a"}}},
+			Notify:     map[string]config.Channel{"p": {Service: "json", Security: "starttls", Command: []string{path.Draw(t, "command"), word.Draw(t, "argument"), "a", "a"}}},
 			Recipients: []string{"age1" + word.Draw(t, "recipient"), "ssh-rsa " + word.Draw(t, "ssh")},
 			Targets: map[string]config.Target{"null": {URL: "file:///b"}, "123": {
 				URL: "s3://bucket/p", UploadLimit: rapid.Int64Range(64<<10, 1<<50).Draw(t, "limit"),

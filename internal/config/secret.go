@@ -74,6 +74,38 @@ func (s Secret) Source() string {
 	return s.from.kind + " " + s.from.name
 }
 
+// Sources are where the secrets of a configuration come from.
+type Sources struct {
+	Credentials []string // names of systemd credentials, sorted
+	Environment bool     // variables, of secrets or of values
+	Commands    bool     // a secret comes from a command, or a channel is one
+}
+
+// Sources says what a service needs besides files.
+func (c *Config) Sources() Sources {
+	var out Sources
+	c.walk(func(k *key, path string, a at) {
+		out.Environment = out.Environment || c.origins[path].Variables != ""
+		switch f := k.field(a).(type) {
+		case *[]string:
+			out.Commands = out.Commands || k.kind == kindWords && len(*f) > 0
+		case *Secret:
+			switch {
+			case f.from == nil:
+			case f.from.kind == "credential":
+				out.Credentials = append(out.Credentials, f.from.name)
+			case f.from.kind == "env":
+				out.Environment = true
+			case f.from.kind == "command":
+				out.Commands = true
+			}
+		}
+	})
+	slices.Sort(out.Credentials)
+	out.Credentials = slices.Compact(out.Credentials)
+	return out
+}
+
 func (s Secret) String() string               { return hidden }
 func (s Secret) GoString() string             { return hidden }
 func (s Secret) Format(f fmt.State, _ rune)   { io.WriteString(f, hidden) } //nolint:errcheck // fmt has nowhere to report it

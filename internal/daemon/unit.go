@@ -19,6 +19,7 @@ type UnitOptions struct {
 	Databases   []string          // the database files
 	Targets     []string          // the folders of targets that are folders
 	Credentials map[string]string // name and file, for secrets: {credential: NAME}
+	Environment string            // a file with variables, which need not exist; "": none
 	Stop        time.Duration     // how long a run may take to end; 0: 2 minutes
 	Commands    bool              // the configuration runs commands of its own: hooks, secrets, restic
 }
@@ -26,9 +27,7 @@ type UnitOptions struct {
 // Unit is the text of emsafe.service. It runs as a user of its own and sees the
 // file system read-only but for what it must write.
 func Unit(o UnitOptions) (string, error) {
-	if o.User == "" {
-		o.User = "emsafe"
-	}
+	o.User = o.user()
 	if o.Group == "" {
 		o.Group = o.User
 	}
@@ -36,6 +35,9 @@ func Unit(o UnitOptions) (string, error) {
 		o.Stop = 2 * time.Minute
 	}
 	paths := slices.Concat([]string{o.Binary, o.Config, o.State}, o.Databases, o.Targets)
+	if o.Environment != "" {
+		paths = append(paths, o.Environment)
+	}
 	for name, file := range o.Credentials {
 		if strings.ContainsAny(name, ":/ \n") {
 			return "", fmt.Errorf("credential %q: the name may not hold colons, slashes or blanks", name)
@@ -56,6 +58,9 @@ func Unit(o UnitOptions) (string, error) {
 	fmt.Fprintf(&b, unitHead, unitArg(o.Binary), unitArg(o.Config), o.User, o.Group, int(o.Stop.Seconds()))
 	if len(o.Groups) > 0 {
 		fmt.Fprintf(&b, "# What the databases belong to. Nothing else gives access to them.\nSupplementaryGroups=%s\n", strings.Join(o.Groups, " "))
+	}
+	if o.Environment != "" {
+		fmt.Fprintf(&b, "EnvironmentFile=%s\n", unitArg("-"+o.Environment))
 	}
 	if len(o.Credentials) > 0 {
 		b.WriteString("\n# Secrets, read by systemd as root and shown to this service only.\n")
@@ -130,7 +135,37 @@ func unitArg(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", "$$").Replace(s) + `"`
 }
 
-const unitHead = `# Made by emsafe service print.
+// Sysusers is the text of a sysusers.d file that makes the service's user.
+func Sysusers(o UnitOptions) string {
+	return fmt.Sprintf("# Made by emsafe service.\nu %s - \"emsafe, backups\" %s\n", o.user(), o.State)
+}
+
+// Tmpfiles is the text of a tmpfiles.d file that lets the service's user, and
+// nobody else, read what it must. Secret files belong to the user alone; what
+// decides about trust stays root's.
+func Tmpfiles(o UnitOptions, secret, trusted []string) string {
+	var b strings.Builder
+	b.WriteString("# Made by emsafe service.\n")
+	line := func(file, mode, owner string) {
+		fmt.Fprintf(&b, "z \"%s\" %s %s %s -\n", strings.NewReplacer("%", "%%", `"`, `\"`, `\`, `\\`).Replace(file), mode, owner, o.user())
+	}
+	for _, f := range trusted {
+		line(f, "0640", "root")
+	}
+	for _, f := range secret {
+		line(f, "0600", o.user())
+	}
+	return b.String()
+}
+
+func (o UnitOptions) user() string {
+	if o.User == "" {
+		return "emsafe"
+	}
+	return o.User
+}
+
+const unitHead = `# Made by emsafe service.
 [Unit]
 Description=emsafe: backups of SQLite databases, sealed, shipped and proven
 Documentation=man:emsafe(1)
