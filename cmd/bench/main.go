@@ -51,6 +51,7 @@ var measurements = []measurement{
 	{"chain", "restore from a full backup, a differential and 60 incrementals", (*bench).chain},
 	{"impact", "commit latency of an application while backups run", (*bench).impact},
 	{"continuous", "continuous protection, killed", (*bench).continuous},
+	{"daemon", "the daemon while it waits", (*bench).daemon},
 	{"scale", "time and memory against size", (*bench).scale},
 }
 

@@ -123,7 +123,7 @@ func (p *program) showJobs(o overview, names []string) {
 		}
 		switch {
 		case j.Waits != "":
-			next = "waits for " + j.Waits
+			next = j.Waits
 		case !j.Next.IsZero():
 			next = j.Next.Format(time.DateTime)
 		case strings.HasPrefix(j.Name, "protect "):
