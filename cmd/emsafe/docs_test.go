@@ -264,3 +264,28 @@ func text(t testing.TB, file string) string {
 	}
 	return string(data)
 }
+
+// TestOperate: the configuration of docs/operate.md is one, and its commands do
+// what it says.
+func TestOperate(t *testing.T) {
+	t.Parallel()
+	r := newReader(t)
+	r.must("init", "--scan", r.path("srv"), "--target", "file://"+r.path("mnt/backup"), "--recovery-key-out", r.path("media/usb/recovery.key"), "--state", r.path("var"))
+	head, _, ok := strings.Cut(text(t, r.conf), "\n# The SQLite databases")
+	if !ok {
+		t.Fatal(text(t, r.conf))
+	}
+	settings := strings.ReplaceAll(blocks(t, "docs/operate.md", "yaml")[0], "/srv/", r.path("srv")+"/")
+	if err := os.WriteFile(r.conf, []byte(head+"\n"+settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := r.follow("docs/operate.md")
+	for _, want := range []string{"verify app", "every 15m", "no daemon is running", "nothing to remove"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the output lacks %q:\n%s", want, out)
+		}
+	}
+	if !strings.Contains(text(t, r.path("tmp/emsafe.prom")), "emsafe_target_recovery_point_timestamp_seconds") {
+		t.Error("no metrics were written")
+	}
+}

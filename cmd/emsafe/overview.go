@@ -113,7 +113,8 @@ func (s *site) judged(status daemon.Status, since time.Time) daemon.Status {
 		case d.Continuous:
 			record.Schedule = "every " + d.Interval.String()
 			status.Jobs = append(status.Jobs, daemon.JobStatus{Name: protectName(name), Record: record})
-		case d.RPO > 0:
+		case d.RPO > 0 || d.Schedule != "":
+			record.Schedule = d.Schedule
 			status.Jobs = append(status.Jobs, daemon.JobStatus{Name: "backup " + name, Record: record})
 		}
 	}
