@@ -85,7 +85,7 @@ func (m *memory) learn(target string, e *catalog.Entry) error {
 	head.Target = target
 	m.kept.Heads[head.Repository] = head
 	m.note(target, e)
-	newest := catalog.Newest{ID: e.ID, Kind: e.Kind, Holds: e.ID, Sequence: e.Sequence, SnapshotAt: e.SnapshotAt, Bytes: e.Content.Size}
+	newest := catalog.Newest{ID: e.ID, Kind: e.Kind, Holds: e.ID, Sequence: e.Sequence, SnapshotAt: e.SnapshotAt, Bytes: e.Content.Size, LockedUntil: e.LockedUntil}
 	if e.Kind == catalog.KindHeartbeat {
 		newest.Holds = e.Parent.ID
 	}
@@ -131,6 +131,20 @@ func (m *memory) looked(target string, look catalog.Look) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.kept.Looks[target] = look
+}
+
+// relocked is when the lock of a target's repository document was renewed.
+func (m *memory) relocked(target string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept.Relocked[target]
+}
+
+// relock notes that it was; that is written with the commit.
+func (m *memory) relock(target string, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept.Relocked[target] = at
 }
 
 // look is when a target was last looked at.

@@ -62,7 +62,7 @@ func Prune(ctx context.Context, p Pruning) (*Pruned, error) {
 	if err != nil {
 		return out, err
 	}
-	c, err := catalog.Open(ctx, bucket, p.Signers)
+	c, err := catalog.Open(ctx, storage.Past(bucket), p.Signers)
 	if err != nil {
 		return out, err
 	}
@@ -182,7 +182,7 @@ func (w *pruner) clock(ctx context.Context) error {
 func (w *pruner) decide() {
 	var points []catalog.Point
 	for _, e := range w.entries {
-		points = append(points, catalog.Point{ID: e.ID, Sequence: e.Sequence, At: e.SnapshotAt, Ancestors: e.Ancestors, Full: e.Kind == catalog.KindFull})
+		points = append(points, catalog.Point{ID: e.ID, Sequence: e.Sequence, At: e.SnapshotAt, Ancestors: e.Ancestors, Full: e.Kind == catalog.KindFull, Locked: e.LockedUntil})
 	}
 	zone := w.Zone
 	if zone == nil {
@@ -236,7 +236,11 @@ func (w *pruner) sweep(ctx context.Context) error {
 		if named[info.Key] || now.Sub(info.Modified) < orphanAge {
 			continue
 		}
-		if err := w.chain.Bucket.Delete(ctx, info.Key); err != nil {
+		err = w.chain.Bucket.Delete(ctx, info.Key)
+		if errors.Is(err, storage.ErrLocked) {
+			continue // a later prune removes it
+		}
+		if err != nil {
 			return err
 		}
 		w.out.Payloads++

@@ -319,9 +319,26 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 		s.out.Sequence, s.out.Manifest = entry.Sequence, entry.Digest
 		s.memory.done(item, s.target)
 		s.collect(ctx, entry)
+		s.relock(ctx, entry)
 		return s.memory.learn(s.target, entry)
 	}
 }
+
+// relock locks anew what must outlive single backups, several times in the term
+// of the lock.
+func (s *shipper) relock(ctx context.Context, e *catalog.Entry) {
+	if e.LockedUntil.IsZero() || e.CommittedAt.Sub(s.memory.relocked(s.target)) < e.LockedUntil.Sub(e.CommittedAt)/relockShare {
+		return
+	}
+	if err := s.chain.Relock(ctx, s.job.Database); err != nil {
+		s.out.Alarm = errors.Join(s.out.Alarm, fmt.Errorf("the lock of the repository document could not be renewed: %w", err))
+		return
+	}
+	s.memory.relock(s.target, e.CommittedAt)
+}
+
+// relockShare is how many times in the term of a lock it is renewed.
+const relockShare = 8
 
 // takeAlarm gives an alarm once.
 func (s *shipper) takeAlarm() error {
@@ -345,7 +362,7 @@ func (s *shipper) manifest(item *spooled, payloadKey string) (catalog.Manifest, 
 		Host: item.Host, Lineage: s.memory.lineage(), ID: item.ID, Kind: item.Kind, Delta: item.Delta,
 		SnapshotAt: item.SnapshotAt, CommittedAt: s.job.Now().UTC().Truncate(time.Millisecond),
 		Content: item.Content, Source: item.Source, Recipients: item.Recipients, Versions: item.Versions,
-		Heads: s.memory.others(s.chain.Repository),
+		Heads: s.memory.others(s.chain.Repository), LockedUntil: storage.LockedUntil(s.chain.Bucket, s.job.Now()),
 	}
 	if item.Kind != catalog.KindHeartbeat {
 		m.Payload = &catalog.Payload{Key: payloadKey, Sealed: item.Sealed}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"emsafe/internal/fault"
+	"emsafe/storage"
 	"emsafe/storage/catalog"
 )
 
@@ -49,14 +50,14 @@ func nearest(ctx context.Context, chain *catalog.Chain, wanted *catalog.Entry, b
 		all = all[:len(all)-1]
 	}
 	results, err := chain.Walk(ctx, all)
-	sizes, serr := payloadSizes(ctx, chain)
+	payloads, serr := storedPayloads(ctx, chain)
 	if err != nil || serr != nil {
 		return nil, nil
 	}
 	good := map[uint64]bool{}
 	for _, r := range results {
 		e := r.Entry
-		if e == nil || e.Sequence == bad || e.Payload != nil && sizes[e.Payload.Key] != e.Payload.Size {
+		if e == nil || e.Sequence == bad || e.Payload != nil && payloads[e.Payload.Key].Size != e.Payload.Size {
 			continue
 		}
 		whole := true
@@ -78,14 +79,14 @@ func nearest(ctx context.Context, chain *catalog.Chain, wanted *catalog.Entry, b
 	return before, after
 }
 
-// payloadSizes lists what is stored.
-func payloadSizes(ctx context.Context, chain *catalog.Chain) (map[string]int64, error) {
-	sizes := map[string]int64{}
+// storedPayloads lists what is stored.
+func storedPayloads(ctx context.Context, chain *catalog.Chain) (map[string]storage.Info, error) {
+	stored := map[string]storage.Info{}
 	for info, err := range chain.Bucket.List(ctx, "databases/"+chain.Database+"/payloads/", "") {
 		if err != nil {
 			return nil, err
 		}
-		sizes[info.Key] = info.Size
+		stored[info.Key] = info
 	}
-	return sizes, nil
+	return stored, nil
 }

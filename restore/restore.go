@@ -105,6 +105,9 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 	c := candidates[best]
 	plan.Target, plan.chain, plan.Entry, plan.Path, plan.Newest = c.target, c.chain, c.found.Entry, c.path, c.found.Head().Entry
 	plan.Proven = provenBy(req, c, candidates)
+	for _, err := range c.chain.Tampered() {
+		plan.Warnings = append(plan.Warnings, err.Error())
+	}
 	if req.AllowBroken {
 		for _, err := range c.chain.Links(ctx, c.found.Since, 0) {
 			plan.Warnings = append(plan.Warnings, "the chain does not hold: "+err.Error())
@@ -122,7 +125,7 @@ func open(ctx context.Context, req Request, t storage.Target) (candidate, error)
 	if err != nil {
 		return candidate{}, err
 	}
-	c, err := catalog.Open(ctx, bucket, req.Signers)
+	c, err := catalog.Open(ctx, storage.Past(bucket), req.Signers)
 	if err != nil {
 		return candidate{}, err
 	}

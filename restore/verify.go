@@ -43,7 +43,7 @@ func Verify(ctx context.Context, t storage.Target, signers seal.Signers, databas
 	if err != nil {
 		return nil, err
 	}
-	c, err := catalog.Open(ctx, bucket, signers)
+	c, err := catalog.Open(ctx, storage.Past(bucket), signers)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func Verify(ctx context.Context, t storage.Target, signers seal.Signers, databas
 		return nil, err
 	}
 	v.Manifests = len(results)
-	v.Problems = chain.Links(ctx, results, 1)
+	v.Problems = append(chain.Tampered(), chain.Links(ctx, results, 1)...)
 	if n := len(results); n > 0 && results[n-1].Entry != nil {
 		v.Head = results[n-1].Entry.Head()
 	}
@@ -75,7 +75,7 @@ func Verify(ctx context.Context, t storage.Target, signers seal.Signers, databas
 // payloads looks at every payload that a good manifest names, and at what
 // deltas build on.
 func (v *Verification) payloads(ctx context.Context, chain *catalog.Chain, results []catalog.Result, depth Depth) error {
-	sizes, err := payloadSizes(ctx, chain)
+	payloads, err := storedPayloads(ctx, chain)
 	if err != nil {
 		return err
 	}
@@ -86,13 +86,16 @@ func (v *Verification) payloads(ctx context.Context, chain *catalog.Chain, resul
 		l.total += e.Payload.Size
 	}
 	for _, e := range wanted {
-		size, there := sizes[e.Payload.Key]
+		stored, there := payloads[e.Payload.Key]
+		if stored.Hidden || stored.Versions > 1 {
+			v.problem(fault.New(fault.RolledBack, "backup %s (number %d): its payload was deleted or overwritten; the bucket kept it", e.ID, e.Sequence))
+		}
 		switch {
 		case !there:
 			v.problem(fault.New(fault.Damaged, "backup %s (number %d): its payload %s is missing", e.ID, e.Sequence, e.Payload.Key))
 			continue
-		case size != e.Payload.Size:
-			v.problem(fault.New(fault.Damaged, "backup %s (number %d): its payload has %d bytes, not %d", e.ID, e.Sequence, size, e.Payload.Size))
+		case stored.Size != e.Payload.Size:
+			v.problem(fault.New(fault.Damaged, "backup %s (number %d): its payload has %d bytes, not %d", e.ID, e.Sequence, stored.Size, e.Payload.Size))
 			continue
 		case !depth.ReadData && !depth.Open:
 			v.Unverified++

@@ -37,6 +37,11 @@ type Info struct {
 	Key      string
 	Size     int64     // bytes
 	Modified time.Time // the storage's own clock, UTC
+
+	// Of a [Versioned] bucket's past: whether a delete marker lies over the
+	// key, and how many versions it has; 0 if that is not known.
+	Hidden   bool
+	Versions int
 }
 
 // Bucket is a place that keeps objects. All methods are safe for concurrent
@@ -78,6 +83,48 @@ type Near interface{ Near() }
 // second, however wrong the clock here may be.
 type Timed interface {
 	Time(ctx context.Context) (time.Time, error)
+}
+
+// ErrLocked is wrapped by Delete for an object that is locked, see [Locking].
+var ErrLocked = errors.New("locked")
+
+// Versioned is implemented by a bucket that may keep what was deleted or
+// overwritten in it.
+type Versioned interface {
+	// Past is the bucket before anybody deleted or overwrote: the oldest
+	// version of every key, also under a delete marker. An object that was
+	// created once, as all here are, has only that one by right. Its Delete
+	// removes all versions of a key.
+	Past() Bucket
+}
+
+// Past is the past of a bucket that keeps one, and the bucket itself otherwise.
+func Past(b Bucket) Bucket {
+	if v, ok := b.(Versioned); ok {
+		return v.Past()
+	}
+	return b
+}
+
+// Locking is implemented by a bucket that can keep objects from being deleted,
+// by anybody, for a time that is configured with it.
+type Locking interface {
+	// LockedUntil is until when, at least, objects are locked that were stored
+	// in the day before an instant; zero if nothing is locked.
+	LockedUntil(at time.Time) time.Time
+	// Relock locks an object anew, as if it were stored now.
+	Relock(ctx context.Context, key string) error
+	// ProveLock stores a locked object and tries to delete it. It returns nil
+	// if that is refused, or if nothing is to be locked.
+	ProveLock(ctx context.Context) error
+}
+
+// LockedUntil is what a bucket that locks says; zero for one that does not.
+func LockedUntil(b Bucket, at time.Time) time.Time {
+	if l, ok := b.(Locking); ok {
+		return l.LockedUntil(at)
+	}
+	return time.Time{}
 }
 
 // CheckKey refuses keys outside the grammar above.

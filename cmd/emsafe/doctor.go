@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -144,4 +145,7 @@ func (d *doctor) target(ctx context.Context, t storage.Target) {
 		detail += ", may not delete"
 	}
 	d.say("target "+t.Name, detail, err)
+	if l, ok := b.(storage.Locking); ok && err == nil && !l.LockedUntil(time.Now()).IsZero() {
+		d.say("lock of "+t.Name, "a locked object could not be deleted", l.ProveLock(ctx))
+	}
 }

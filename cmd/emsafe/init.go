@@ -267,7 +267,7 @@ func (p *program) initProve(ctx context.Context, s *setup) (map[string]storage.P
 		if err := makeFolder(t); err != nil {
 			return nil, fmt.Errorf("target %s: %w", name, err)
 		}
-		b, err := openBucket(ctx, t, nil)
+		b, err := openBucket(ctx, t, nil, 0)
 		if err != nil {
 			return nil, fmt.Errorf("target %s: %w", name, err)
 		}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"time"
 
 	"emsafe/internal/command"
 	"emsafe/internal/config"
@@ -10,11 +12,14 @@ import (
 )
 
 // openS3 opens an S3 target; its secrets are fetched now and not before.
-func openS3(ctx context.Context, t config.Target, limited func() bool) (storage.Bucket, error) {
+func openS3(ctx context.Context, t config.Target, limited func() bool, lock time.Duration) (storage.Bucket, error) {
 	bucket, prefix, _ := t.Bucket()
 	cfg := s3.Config{
 		Bucket: bucket, Prefix: prefix, Provider: t.Provider, Endpoint: t.Endpoint, Region: t.Region, PathStyle: t.PathStyle,
 		CAFile: t.CAFile, StorageClass: t.StorageClass, SSE: t.SSE, KMSKeyID: t.KMSKeyID, UploadLimit: t.UploadLimit, UploadLimited: limited,
+	}
+	if lock > 0 {
+		cfg.Lock = &s3.Lock{Mode: cmp.Or(t.LockMode, "compliance"), For: lock}
 	}
 	var secret, token string
 	for _, s := range []struct {

@@ -79,7 +79,7 @@ func (p *program) site(c *cli.Context) (*site, error) {
 			style := c.Bool("path-style")
 			t.PathStyle = &style
 		}
-		s.targets = []storage.Target{{Name: "target", Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t, nil) }}}
+		s.targets = []storage.Target{{Name: "target", Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t, nil, 0) }}}
 		return s, nil
 	}
 	return s, s.configured(target)
@@ -97,7 +97,9 @@ func (s *site) configured(only string) error {
 		if err != nil {
 			return err
 		}
-		s.targets = append(s.targets, storage.Target{Name: name, Open: func(ctx context.Context) (storage.Bucket, error) { return openBucket(ctx, t, limited) }})
+		s.targets = append(s.targets, storage.Target{Name: name, Open: func(ctx context.Context) (storage.Bucket, error) {
+			return openBucket(ctx, t, limited, s.lockFor(name, t))
+		}})
 	}
 	if len(s.targets) == 0 {
 		return fault.New(fault.NotFound, "the configuration has no target %q", only).WithRemedy("It has: %s. A url works too.", strings.Join(names, ", "))
@@ -187,7 +189,7 @@ func (s *site) stored(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := catalog.Open(ctx, b, s.signers)
+		c, err := catalog.Open(ctx, storage.Past(b), s.signers)
 		if err != nil {
 			return nil, err
 		}
@@ -268,7 +270,7 @@ func (s *site) chain(ctx context.Context, t storage.Target, database string) (*c
 	if err != nil {
 		return nil, err
 	}
-	c, err := catalog.Open(ctx, b, s.signers)
+	c, err := catalog.Open(ctx, storage.Past(b), s.signers)
 	if err != nil {
 		return nil, err
 	}

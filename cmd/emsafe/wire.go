@@ -22,15 +22,31 @@ import (
 )
 
 // openBucket opens what a target's url says. limited tells whether its upload
-// limit holds now; nil: always.
-func openBucket(ctx context.Context, t config.Target, limited func() bool) (storage.Bucket, error) {
+// limit holds now; nil: always. Objects are locked for so long; 0: not at all.
+func openBucket(ctx context.Context, t config.Target, limited func() bool, lock time.Duration) (storage.Bucket, error) {
 	if err := t.Check(); err != nil {
 		return nil, usage("target %s: %w", t.URL, err)
 	}
 	if folder, ok := t.Folder(); ok {
 		return dir.Open(folder)
 	}
-	return openS3(ctx, t, limited)
+	return openS3(ctx, t, limited, lock)
+}
+
+// lockFor is how long objects are locked in a target, so that every backup can
+// be restored for the configured time: what it is built on is as old as the last
+// full backup.
+func (s *site) lockFor(name string, t config.Target) time.Duration {
+	if t.LockFor == 0 {
+		return 0
+	}
+	var oldest time.Duration
+	for _, d := range s.cfg.Databases {
+		if len(d.Targets) == 0 || slices.Contains(d.Targets, name) {
+			oldest = max(oldest, d.FullEvery)
+		}
+	}
+	return t.LockFor + oldest
 }
 
 // limited is when a target's upload limit holds.

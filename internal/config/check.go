@@ -293,6 +293,9 @@ func (p *parse) checkTarget(where string, t Target) {
 	case id && key && !without("session_token", t.SessionToken):
 		add("session_token", "session_token without access_key_id and secret_access_key", "give all three, or none for the standard AWS credential chain")
 	}
+	if _, lock := p.places[join(where, "lock")]; lock && t.LockFor == 0 {
+		add("lock", "lock needs for: how long", "add: for: 30d")
+	}
 	if t.UploadHours != "" && t.UploadLimit == 0 {
 		add("upload_hours", "upload_hours has no effect without upload_limit", "add upload_limit, or take it out")
 	}
@@ -316,6 +319,9 @@ func (p *parse) checkTarget(where string, t Target) {
 
 // isSet reports whether a key's field has a value.
 func isSet(k *key, a at) bool {
+	if k.field == nil {
+		return false // a group
+	}
 	switch f := k.field(a).(type) {
 	case *string:
 		return *f != ""

@@ -67,6 +67,8 @@ type Target struct {
 	AccessKeyID     Secret // this and the next two: zero means the standard AWS chain
 	SecretAccessKey Secret
 	SessionToken    Secret
+	LockMode        string // compliance or governance, with LockFor
+	LockFor         time.Duration
 	UploadLimit     int64  // bytes per second; 0 is no limit
 	UploadHours     string // when the limit holds, as "08:00-18:00" in Zone; "": always
 }
@@ -198,6 +200,9 @@ func (t Target) Bucket() (bucket, prefix string, ok bool) {
 func (t Target) Check() error {
 	var p parse
 	for _, k := range children("targets.*") {
+		if k.field == nil {
+			continue
+		}
 		if s, ok := k.field(at{target: &t}).(*string); ok && *s != "" {
 			if why, hint := k.refuse(*s); why != "" {
 				return withHint(k.name()+" "+why, hint)

@@ -47,7 +47,7 @@ func TestParseEverything(t *testing.T) {
 				URL: "s3://acme-backups/web1", Provider: "r2", Endpoint: "https://x.r2.cloudflarestorage.com", Region: "auto",
 				PathStyle: &yes, CAFile: "/etc/ca.pem", StorageClass: "STANDARD_IA", SSE: "aws:kms", KMSKeyID: "arn:aws:kms:x",
 				AccessKeyID: config.LiteralSecret("AKIAEXAMPLE"), SecretAccessKey: config.EnvSecret("SECRET"), SessionToken: config.CommandSecret("/bin/token", "$x"),
-				UploadLimit: 10 << 20, UploadHours: "22:00-06:30",
+				UploadLimit: 10 << 20, UploadHours: "22:00-06:30", LockMode: "governance", LockFor: 30 * 24 * time.Hour,
 			},
 		},
 		Databases: map[string]config.Database{
@@ -72,7 +72,7 @@ func TestParseEverything(t *testing.T) {
 	if bucket, prefix, ok := c.Targets["offsite"].Bucket(); !ok || bucket != "acme-backups" || prefix != "web1" {
 		t.Errorf("bucket %q %q %v", bucket, prefix, ok)
 	}
-	if o := c.Origin("databases.app.path"); o.Line != 36 {
+	if o := c.Origin("databases.app.path"); o.Line != 37 {
 		t.Errorf("origin %+v", o)
 	}
 }
@@ -172,6 +172,7 @@ func TestRenderRoundTrip(t *testing.T) {
 			Notify:     map[string]config.Channel{"p": {Service: "json", Security: "starttls", Command: []string{path.Draw(t, "command"), word.Draw(t, "argument"), "a", "a"}}},
 			Recipients: []string{"age1" + word.Draw(t, "recipient"), "ssh-rsa " + word.Draw(t, "ssh")},
 			Targets: map[string]config.Target{"null": {URL: "file:///b"}, "123": {
+				LockMode: "governance", LockFor: time.Duration(rapid.Int64Range(1, 87600).Draw(t, "lock")) * time.Hour,
 				URL: "s3://bucket/p", UploadLimit: rapid.Int64Range(64<<10, 1<<50).Draw(t, "limit"),
 				AccessKeyID: config.FileSecret(path.Draw(t, "file")), SecretAccessKey: config.CommandSecret(path.Draw(t, "program"), word.Draw(t, "argument")),
 			}},

@@ -120,6 +120,27 @@ func Trusted(b storage.Bucket, repository string, signers seal.Signers) *Catalog
 	return &Catalog{Bucket: b, Repository: repository, signers: signers}
 }
 
+// Relock locks anew what must outlive single backups, in a target that locks:
+// the repository document, and a database's prune records.
+func (c *Catalog) Relock(ctx context.Context, database string) error {
+	l, ok := c.Bucket.(storage.Locking)
+	if !ok {
+		return nil
+	}
+	if err := l.Relock(ctx, repositoryKey); err != nil {
+		return err
+	}
+	for info, err := range c.Bucket.List(ctx, "databases/"+database+"/prunes/", "") {
+		if err != nil {
+			return err
+		}
+		if err := l.Relock(ctx, info.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Databases lists the names that the target holds manifests for.
 func (c *Catalog) Databases(ctx context.Context) ([]string, error) {
 	var names []string

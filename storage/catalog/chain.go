@@ -18,6 +18,8 @@ type Chain struct {
 	*Catalog
 	Database string
 	Alone    bool // read every manifest's own object, never a segment
+
+	past tampered
 }
 
 // Chain returns the manifests of one database; it need not exist yet.
@@ -99,7 +101,15 @@ func (ch *Chain) above(ctx context.Context, n uint64) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if seq, ok := sequenceOf(ch.Database, info.Key); ok {
+		seq, ok := sequenceOf(ch.Database, info.Key)
+		if !ok {
+			continue
+		}
+		gone, err := ch.removed(ctx, seq, info)
+		if err != nil {
+			return 0, err
+		}
+		if !gone {
 			return seq, nil
 		}
 	}
@@ -122,7 +132,14 @@ func (ch *Chain) between(ctx context.Context, low, high uint64) ([]uint64, error
 		if ok && seq > high {
 			break
 		}
-		if ok {
+		if !ok {
+			continue
+		}
+		gone, err := ch.removed(ctx, seq, info)
+		if err != nil {
+			return nil, err
+		}
+		if !gone {
 			out = append(out, seq)
 		}
 	}

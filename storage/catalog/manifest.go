@@ -42,7 +42,8 @@ type Manifest struct {
 	Source      Source            `json:"source"`
 	Recipients  []string          `json:"recipients"`
 	Versions    map[string]string `json:"versions"`
-	Heads       []Head            `json:"heads"` // last known heads of other targets
+	LockedUntil time.Time         `json:"locked_until,omitzero"` // by Object Lock: payload and manifest stay till then at least
+	Heads       []Head            `json:"heads"`                 // last known heads of other targets
 }
 
 // Parent names another backup by id, and by number and digest of its manifest.

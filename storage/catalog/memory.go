@@ -24,6 +24,9 @@ type Memory struct {
 	Heads   map[string]Head `json:"heads"` // by repository id
 	// Looks are when, and where, the targets were last looked at.
 	Looks map[string]Look `json:"looks,omitempty"`
+	// Relocked is when what must outlive single backups was last locked anew,
+	// by target.
+	Relocked map[string]time.Time `json:"relocked,omitempty"`
 	// Newest are the newest backups, by target.
 	Newest map[string]Newest `json:"newest,omitempty"`
 	// Checked is when the database was last found to be as a backup has it.
@@ -50,6 +53,8 @@ type Newest struct {
 	Sequence   uint64    `json:"sequence"`
 	SnapshotAt time.Time `json:"snapshot_at"`
 	Bytes      int64     `json:"bytes"` // of the database
+
+	LockedUntil time.Time `json:"locked_until,omitzero"` // by Object Lock
 }
 
 // Checked says that at an instant nothing had changed since a backup.
@@ -87,7 +92,7 @@ func (e *Entry) Committed() Committed { return Committed{e.Sequence, e.Digest, e
 
 // LoadMemory reads the memory of a database; missing is empty.
 func LoadMemory(file string) (Memory, error) {
-	m := Memory{Heads: map[string]Head{}, Looks: map[string]Look{}, Pending: map[string]Pending{}, Newest: map[string]Newest{}, Parents: map[string]map[string]Committed{}}
+	m := Memory{Heads: map[string]Head{}, Looks: map[string]Look{}, Pending: map[string]Pending{}, Newest: map[string]Newest{}, Parents: map[string]map[string]Committed{}, Relocked: map[string]time.Time{}}
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -106,6 +111,9 @@ func LoadMemory(file string) (Memory, error) {
 	}
 	if m.Pending == nil {
 		m.Pending = map[string]Pending{}
+	}
+	if m.Relocked == nil {
+		m.Relocked = map[string]time.Time{}
 	}
 	if m.Looks == nil {
 		m.Looks = map[string]Look{}

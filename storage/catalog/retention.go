@@ -24,8 +24,9 @@ type Point struct {
 	At        time.Time // its instant
 	Ancestors []uint64  // what a restore of it goes through
 	Full      bool
-	Bad       bool // known not to restore
-	Drilled   bool // a drill has passed it
+	Bad       bool      // known not to restore
+	Drilled   bool      // a drill has passed it
+	Locked    time.Time // until when it cannot be removed; zero: it can
 }
 
 // Decision is what becomes of a point.
@@ -65,6 +66,11 @@ func Retain(points []Point, k Keep, now time.Time, zone *time.Location) []Decisi
 	}
 	spoil(list)
 	k.count(list, now, zone)
+	for i := range list {
+		if d := &list[i]; d.Locked.After(now) && !d.Kept() {
+			d.because("locked until %s", d.Locked.UTC().Format(time.DateTime))
+		}
+	}
 	guard(list)
 	needed(list)
 	return list

@@ -46,6 +46,8 @@ type Config struct {
 	SecretAccessKey Secret
 	SessionToken    Secret
 
+	Lock *Lock // of every object that is created; nil: none
+
 	UploadLimit   int64         // bytes per second over all uploads of this Bucket; 0 is none
 	UploadLimited func() bool   // whether UploadLimit holds now; nil: always
 	PartSize      int64         // of a multipart upload; 0 is 8 MiB
@@ -192,6 +194,8 @@ func (c Config) bounds() (Config, error) {
 		return c, c.bad("sse %q: it is AES256 or aws:kms", c.SSE)
 	case c.KMSKeyID != "" && c.SSE != "aws:kms":
 		return c, c.bad("a KMS key is only used with sse aws:kms")
+	case c.Lock != nil && (c.Lock.Mode != "compliance" && c.Lock.Mode != "governance" || c.Lock.For < time.Minute):
+		return c, c.bad("a lock is compliance or governance, for a minute at least")
 	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
 		return c, c.bad("access key id and secret access key go together")
 	}

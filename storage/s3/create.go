@@ -87,6 +87,9 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage
 		in.ChecksumSHA256 = aws.String(up.sha)
 	}
 	in.ServerSideEncryption, in.SSEKMSKeyId = b.encryption()
+	if in.ObjectLockMode, in.ObjectLockRetainUntilDate = b.retention(key); in.ObjectLockMode != "" {
+		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(sum[:])) // S3 takes a lock only with one
+	}
 
 	var out outcome
 	said := false

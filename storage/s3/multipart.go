@@ -93,6 +93,7 @@ func (m *multi) begin(ctx context.Context, attempts int) error {
 		StorageClass: types.StorageClass(b.cfg.StorageClass),
 	}
 	in.ServerSideEncryption, in.SSEKMSKeyId = b.encryption()
+	in.ObjectLockMode, in.ObjectLockRetainUntilDate = b.retention(m.up.key)
 	if *b.cfg.Checksums {
 		in.ChecksumAlgorithm = types.ChecksumAlgorithmSha256
 	}

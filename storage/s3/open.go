@@ -18,13 +18,18 @@ import (
 // Open implements storage.Bucket. A connection that breaks is taken up again
 // where it broke, on the same version of the object.
 func (b *Bucket) Open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	return b.open(ctx, key, "", offset, length)
+}
+
+// open is Open of a version, "" for the newest.
+func (b *Bucket) open(ctx context.Context, key, version string, offset, length int64) (io.ReadCloser, error) {
 	if err := storage.CheckKey(key); err != nil {
 		return nil, err
 	}
 	if offset < 0 || length < -1 {
 		return nil, fmt.Errorf("open %s: range from %d, %d bytes", key, offset, length)
 	}
-	s := &stream{b: b, ctx: ctx, key: key, at: offset, left: length, size: -1, tries: b.cfg.MaxAttempts}
+	s := &stream{b: b, ctx: ctx, key: key, version: optional(version), at: offset, left: length, size: -1, tries: b.cfg.MaxAttempts}
 	if length == 0 {
 		// Only to learn whether the object is there: no range is empty.
 		s.at, s.left = 0, 1
@@ -43,6 +48,13 @@ func (b *Bucket) Open(ctx context.Context, key string, offset, length int64) (io
 		return io.NopCloser(strings.NewReader("")), nil
 	}
 	return s, nil
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
 
 // missing is explain for GetObject: a missing key has a sentinel. A 404
@@ -64,22 +76,23 @@ func (e rangeError) Error() string {
 // stream is a GetObject that survives its connection. left is -1 until the
 // first reply has told how much there is.
 type stream struct {
-	b     *Bucket
-	ctx   context.Context // of the one Open call that this stream is the result of
-	key   string
-	at    int64
-	left  int64
-	etag  *string
-	body  io.ReadCloser
-	tries int
-	size  int64 // of the whole object, as the last reply had it; -1 unknown
-	since int64 // bytes that came since the last break
-	err   error
+	b       *Bucket
+	ctx     context.Context // of the one Open call that this stream is the result of
+	key     string
+	version *string
+	at      int64
+	left    int64
+	etag    *string
+	body    io.ReadCloser
+	tries   int
+	size    int64 // of the whole object, as the last reply had it; -1 unknown
+	since   int64 // bytes that came since the last break
+	err     error
 }
 
 // connect requests what is left, and checks that it is what is coming.
 func (s *stream) connect() error {
-	in := s3.GetObjectInput{Bucket: s.b.bucket(), Key: s.b.name(s.key), IfMatch: s.etag}
+	in := s3.GetObjectInput{Bucket: s.b.bucket(), Key: s.b.name(s.key), VersionId: s.version, IfMatch: s.etag}
 	switch {
 	case s.left >= 0:
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-%d", s.at, s.at+s.left-1))
@@ -103,7 +116,7 @@ func (s *stream) connect() error {
 
 // measure finds the size of an object that does not have the range.
 func (s *stream) measure() error {
-	out, err := s.b.client.HeadObject(s.ctx, &s3.HeadObjectInput{Bucket: s.b.bucket(), Key: s.b.name(s.key)})
+	out, err := s.b.client.HeadObject(s.ctx, &s3.HeadObjectInput{Bucket: s.b.bucket(), Key: s.b.name(s.key), VersionId: s.version})
 	if err != nil {
 		return err
 	}

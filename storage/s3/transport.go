@@ -58,7 +58,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = &receiving{ReadCloser: resp.Body, w: w, ctx: ctx, cancel: cancel}
-	if req.Method == http.MethodGet && req.URL.Query().Get("list-type") == "2" {
+	if query := req.URL.Query(); req.Method == http.MethodGet && (query.Get("list-type") == "2" || query.Has("versions")) {
 		return wholeListing(resp)
 	}
 	return resp, nil
@@ -82,7 +82,7 @@ func wholeListing(resp *http.Response) (*http.Response, error) {
 		return nil, fmt.Errorf("read listing: %w", err)
 	}
 	end := bytes.TrimSpace(data)
-	if resp.StatusCode/100 == 2 && !bytes.HasSuffix(end, []byte("</ListBucketResult>")) && !bytes.HasSuffix(end, []byte("</Error>")) {
+	if resp.StatusCode/100 == 2 && !bytes.HasSuffix(end, []byte("</ListBucketResult>")) && !bytes.HasSuffix(end, []byte("</ListVersionsResult>")) && !bytes.HasSuffix(end, []byte("</Error>")) {
 		return nil, fmt.Errorf("%w (%d bytes)", errCutOff, len(data))
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(data))

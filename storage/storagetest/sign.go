@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -20,9 +23,20 @@ func sign(req *http.Request, body []byte, access, secret string, now time.Time) 
 	req.Header.Set("X-Amz-Date", stamp)
 	req.Header.Set("X-Amz-Content-Sha256", sum)
 
-	const signed = "host;x-amz-content-sha256;x-amz-date"
-	canonical := fmt.Sprintf("%s\n%s\n%s\nhost:%s\nx-amz-content-sha256:%s\nx-amz-date:%s\n\n%s\n%s",
-		req.Method, req.URL.EscapedPath(), req.URL.RawQuery, req.URL.Host, sum, stamp, signed, sum)
+	// All of Amazon's own headers have to be signed, in the order of their names.
+	headers := map[string]string{"host": req.URL.Host}
+	for name := range req.Header {
+		if low := strings.ToLower(name); strings.HasPrefix(low, "x-amz-") {
+			headers[low] = req.Header.Get(name)
+		}
+	}
+	names := slices.Sorted(maps.Keys(headers))
+	signed := strings.Join(names, ";")
+	canonical := req.Method + "\n" + req.URL.EscapedPath() + "\n" + req.URL.RawQuery + "\n"
+	for _, name := range names {
+		canonical += name + ":" + headers[name] + "\n"
+	}
+	canonical += "\n" + signed + "\n" + sum
 	scope := stamp[:8] + "/" + region + "/s3/aws4_request"
 	hash = sha256.Sum256([]byte(canonical))
 	toSign := "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + hex.EncodeToString(hash[:])

@@ -152,6 +152,11 @@ func (s *Server) MakeBucket(name string) error {
 	return s.request(http.MethodPut, "/"+name, "", "")
 }
 
+// MakeLockedBucket makes a bucket with versioning and Object Lock.
+func (s *Server) MakeLockedBucket(name string) error {
+	return s.request(http.MethodPut, "/"+name, "", "", "X-Amz-Bucket-Object-Lock-Enabled", "true")
+}
+
 // Versioning switches a bucket's versioning on.
 func (s *Server) Versioning(bucket string) error {
 	return s.request(http.MethodPut, "/"+bucket, "versioning=",
@@ -191,12 +196,22 @@ func (s *Server) Allow(bucket, access string, actions ...string) error {
 	}
 	add(onBucket, "arn:aws:s3:::"+bucket)
 	add(onObjects, "arn:aws:s3:::"+bucket+"/*")
-	policy := `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
+	return s.Policy(bucket, `{"Version":"2012-10-17","Statement":[`+strings.Join(statements, ",")+`]}`)
+}
+
+// Overwrite stores an object over whatever is there, as an intruder does.
+func (s *Server) Overwrite(bucket, key, body string) error {
+	return s.request(http.MethodPut, "/"+bucket+"/"+key, "", body)
+}
+
+// Policy replaces the bucket's policy.
+func (s *Server) Policy(bucket, policy string) error {
 	return s.request(http.MethodPut, "/"+bucket, "policy=", policy)
 }
 
-// request sends one signed request as the root user.
-func (s *Server) request(method, path, query, body string) error {
+// request sends one signed request as the root user, with headers by name and
+// value.
+func (s *Server) request(method, path, query, body string, headers ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	u := s.Endpoint + path
@@ -206,6 +221,9 @@ func (s *Server) request(method, path, query, body string) error {
 	req, err := http.NewRequestWithContext(ctx, method, u, strings.NewReader(body))
 	if err != nil {
 		return err
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
 	}
 	sign(req, []byte(body), s.Access, s.Secret, time.Now())
 	resp, err := http.DefaultClient.Do(req)

@@ -1,0 +1,90 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+)
+
+// tampered is what the past of a bucket tells about a chain: manifests that
+// somebody deleted or overwrote, and that are still there.
+type tampered struct {
+	mu      sync.Mutex
+	records []*Prune // once they were needed
+	read    bool
+	hidden  []uint64
+	several []uint64
+}
+
+// removed reports whether a manifest that a listing gives is gone by right: one
+// that a signed record names, and that only a bucket which keeps the past still
+// shows. Others that are hidden, or that have several versions, are noted.
+func (ch *Chain) removed(ctx context.Context, sequence uint64, info storage.Info) (bool, error) {
+	if !info.Hidden && info.Versions < 2 {
+		return false, nil
+	}
+	t := &ch.past
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if info.Hidden && !t.read {
+		var err error
+		if t.records, err = ch.Prunes(ctx); err != nil {
+			return false, err
+		}
+		t.read = true
+	}
+	note := func(list *[]uint64) {
+		if !slices.Contains(*list, sequence) {
+			*list = append(*list, sequence)
+		}
+	}
+	if info.Hidden {
+		if slices.ContainsFunc(t.records, func(p *Prune) bool { return p.Covers(sequence) }) {
+			return true, nil
+		}
+		note(&t.hidden)
+	}
+	if info.Versions > 1 {
+		note(&t.several)
+	}
+	return false, nil
+}
+
+// Tampered says what somebody did to manifests that were listed so far, and that
+// the bucket kept: they count as they were committed.
+func (ch *Chain) Tampered() []error {
+	t := &ch.past
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var problems []error
+	add := func(list []uint64, what string) {
+		if len(list) > 0 {
+			slices.Sort(list)
+			problems = append(problems, fault.New(fault.RolledBack, "%s of %s in %s %s (%s)", count(len(list), "manifest"), ch.Database, ch.Bucket, what, first(list)).
+				WithSafe("The bucket kept them, and they are read as they were committed.").
+				WithRemedy("Find out whose credentials did it, and change them; then remove the delete markers and the later versions."))
+		}
+	}
+	add(t.hidden, "were deleted behind emsafe's back and lie under delete markers")
+	add(t.several, "have several versions, of which the oldest counts")
+	return problems
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// first names a few of many.
+func first(list []uint64) string {
+	if len(list) == 1 {
+		return fmt.Sprintf("number %d", list[0])
+	}
+	return fmt.Sprintf("numbers %d to %d", list[0], list[len(list)-1])
+}
