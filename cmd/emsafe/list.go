@@ -122,6 +122,9 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 		out = append(out, item)
 	}
 	p.print.line("%s in %s", database, chain.Bucket)
+	for _, err := range chain.Tampered() {
+		p.print.warn("%v", err)
+	}
 	if len(results) == 0 {
 		p.print.line("  no backups yet")
 		return out, s.vanished(chain, 0)
@@ -203,6 +206,9 @@ func (p *program) show(f *located) {
 		{"stored", stored(e)},
 		{"owner", fmt.Sprintf("%s:%s (%d:%d), mode %s", e.Source.Owner, e.Source.Group, e.Source.UID, e.Source.GID, e.Source.Mode)},
 		{"opens with", strings.Join(e.Recipients, "\n\t")},
+	}
+	if !e.LockedUntil.IsZero() {
+		rows = append(rows, []string{"locked until", e.LockedUntil.Format(time.DateTime) + " UTC: nobody can delete it before"})
 	}
 	p.print.table(append(rows, f.way()...))
 }

@@ -37,7 +37,7 @@ func (p *program) statusCommand() *cli.Command {
 			var stale []error
 			rows := [][]string{{"DATABASE", "TARGET", "NEWEST", "AS OF (UTC)", "AGE", "OBJECTIVE", "STATE"}}
 			for _, doc := range o.Databases {
-				rows = append(rows, doc.rows()...)
+				rows = append(rows, doc.rows(p.now())...)
 				for _, t := range doc.Targets {
 					if t.Stale {
 						stale = append(stale, fault.New(fault.Stale, "%s in %s is %s old, and the objective is %s", doc.Database, t.Target, t.age(), doc.rpo()))
@@ -201,7 +201,7 @@ func (p *program) statusOf(s *site, name string) (statusDoc, error) {
 	return doc, nil
 }
 
-func (d statusDoc) rows() [][]string {
+func (d statusDoc) rows(now time.Time) [][]string {
 	var rows [][]string
 	for _, t := range d.Targets {
 		newest, asOf, objective, state := "none", "", "none", "ok"
@@ -216,6 +216,8 @@ func (d statusDoc) rows() [][]string {
 			state = "STALE"
 		case t.Newest == nil:
 			state = "never"
+		case t.LockedUntil.After(now):
+			state += ", locked until " + t.LockedUntil.Format(time.DateOnly)
 		}
 		rows = append(rows, []string{d.Database, t.Target, newest, asOf, t.age(), objective, state})
 	}

@@ -204,6 +204,12 @@ func (s *Server) Overwrite(bucket, key, body string) error {
 	return s.request(http.MethodPut, "/"+bucket+"/"+key, "", body)
 }
 
+// Delete removes an object, as whoever may; in a bucket with versions it puts a
+// delete marker over it.
+func (s *Server) Delete(bucket, key string) error {
+	return s.request(http.MethodDelete, "/"+bucket+"/"+key, "", "")
+}
+
 // Policy replaces the bucket's policy.
 func (s *Server) Policy(bucket, policy string) error {
 	return s.request(http.MethodPut, "/"+bucket, "policy=", policy)
