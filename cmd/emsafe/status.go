@@ -39,7 +39,10 @@ func (p *program) statusCommand() *cli.Command {
 			for _, doc := range o.Databases {
 				rows = append(rows, doc.rows(p.now())...)
 				for _, t := range doc.Targets {
-					if t.Stale {
+					switch {
+					case t.Stale && t.Newest == nil:
+						stale = append(stale, fault.New(fault.Stale, "%s has never been backed up to %s", doc.Database, t.Target))
+					case t.Stale:
 						stale = append(stale, fault.New(fault.Stale, "%s in %s is %s old, and the objective is %s", doc.Database, t.Target, t.age(), doc.rpo()))
 					}
 				}
@@ -177,7 +180,7 @@ func (d statusDoc) rpo() string {
 
 func (t targetStatus) age() string {
 	if t.AsOf == nil {
-		return "infinitely"
+		return "-"
 	}
 	return age(time.Duration(t.Age * float64(time.Second)))
 }

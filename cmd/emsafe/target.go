@@ -43,6 +43,9 @@ func (p *program) targetPolicy(c *cli.Context) error {
 			}
 		}
 	}
+	if name == "" {
+		return fault.New(fault.NotFound, "no target of the configuration is in S3").WithRemedy("Who may do what in a folder is a matter of the file system.")
+	}
 	t, ok := s.cfg.Targets[name]
 	if !ok {
 		return fault.New(fault.NotFound, "the configuration has no target %q", name).WithRemedy("It has: %s.", strings.Join(slices.Sorted(maps.Keys(s.cfg.Targets)), ", "))
