@@ -44,16 +44,17 @@ var floors = map[string][]string{
 	"internal/render":  {},
 
 	// 1: the places, what lies in them, and what is looked at.
-	"storage/dir":               {"storage"},
-	"storage/s3":                {"storage"},
-	"storage/storagetest":       {"storage"},
-	"storage/catalog":           {"storage", "storage/seal", "storage/sqlite"},
-	"storage/harden":            {"storage/sqlite", "internal/finding"},
-	"storage/sqlite/sqlitetest": {"storage/sqlite"},
-	"internal/sample":           {"storage/sqlite"},
-	"drill/runbook":             {"internal/report", "internal/finding", "docs"},
-	"drill/tabletop":            {"internal/report", "internal/finding", "docs"},
-	"drill/audit":               {"internal/report", "internal/finding", "docs"},
+	"storage/dir":                 {"storage"},
+	"storage/s3":                  {"storage"},
+	"storage/storagetest":         {"storage"},
+	"storage/catalog":             {"storage", "storage/seal", "storage/sqlite"},
+	"storage/harden":              {"storage/sqlite", "internal/finding"},
+	"storage/sqlite/sqlitetest":   {"storage/sqlite"},
+	"internal/sample":             {"storage/sqlite"},
+	"internal/report/browsertest": {}, // looks at what is rendered, and knows none of it
+	"drill/runbook":               {"internal/report", "internal/finding", "docs"},
+	"drill/tabletop":              {"internal/report", "internal/finding", "docs"},
+	"drill/audit":                 {"internal/report", "internal/finding", "docs"},
 
 	// 2: the verbs.
 	"backup":  {"storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic"},
@@ -62,7 +63,8 @@ var floors = map[string][]string{
 	// 3: a drill is a real restore, and is looked at.
 	"drill": {"restore", "storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "internal/report"},
 
-	// 4: what runs by itself.
+	// 4: what runs by itself. Its page shows what it is given, and asks nobody.
+	"internal/daemon/page": {"internal/report"},
 	"internal/daemon": {
 		"backup", "restore", "drill", "storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic",
 		"storage/harden", "internal/config", "internal/command", "internal/report", "internal/finding",
