@@ -105,21 +105,22 @@ func (m Measured) Trend() string {
 	return fmt.Sprintf("%s in the drill before: %s", report.Span(m.Before), word)
 }
 
-// Means is how it was measured.
+// Means is how it was measured, as a sentence.
 func (m Measured) Means() string {
-	switch m.How {
-	case "canary":
-		return "from the drill's start back to the newest canary row that was restored"
-	case "newest-row":
-		return "from the drill's start back to the newest row that the configured query found"
-	case "snapshot-time":
-		return "from the drill's start back to the backup's snapshot; no row says more"
-	case "clock":
-		return "by the clock, from the drill's start to the checked database"
-	case "":
-		return "not measured"
+	switch how := m.How; {
+	case !m.Known:
+		return "The drill did not come so far."
+	case how == "canary":
+		return "Measured from the drill's start back to the newest canary row that was restored."
+	case how == "newest-row":
+		return "Measured from the drill's start back to the newest row that the configured query found."
+	case how == "snapshot-time":
+		return "Measured from the drill's start back to the backup's snapshot; no row says more."
+	case how == "clock":
+		return "Measured by the clock, from the drill's start to the checked database."
+	default:
+		return "Measured by " + orElse(how, "means that are not told") + "."
 	}
-	return m.How
 }
 
 // Deviation is one thing that was not as it should have been.
@@ -141,7 +142,7 @@ func (r Report) Deviations() []Deviation {
 		}
 	}
 	for _, x := range r.Restores {
-		where := fmt.Sprintf("%s backup %s in %s", whyWords(x.Why), x.Backup, x.Target)
+		where := fmt.Sprintf("%s in %s (%s)", whyWords(x.Why), x.Target, x.Backup)
 		for _, p := range x.Phases {
 			if p.Verdict == Fail || p.Verdict == Inconclusive {
 				add(p.Verdict, "%s: %s: %s.", where, p.Name, orElse(strings.TrimSuffix(p.Error, "."), p.Verdict.Short()))
@@ -166,15 +167,15 @@ func orElse(s, other string) string {
 func whyWords(why string) string {
 	switch why {
 	case "latest":
-		return "the latest"
+		return "latest backup"
 	case "oldest":
-		return "the oldest"
+		return "oldest backup"
 	case "random":
-		return "an older one at random"
+		return "older backup, chosen at random,"
 	case "at":
-		return "the one as of a given time"
+		return "backup as of a given time"
 	}
-	return orElse(why, "a backup")
+	return orElse(why, "backup")
 }
 
 // reasonWords explain the reason's name.
