@@ -51,5 +51,12 @@ func TestReportInABrowser(t *testing.T) {
 			b.Fits()
 			keep(t, name+"-"+look+".png", b.Screenshot(false))
 		}
+		pdf := b.PDF()
+		keep(t, name+".pdf", pdf)
+		pages := browsertest.PagesOf(t, pdf)
+		whole(t, pages, map[string]string{"Objectives": "Time to recover", "Evidence and signature": "-n emsafe-report"})
+		if name != "inconclusive" {
+			whole(t, pages, map[string]string{"Not tested": "no service check", "Where the time went": "teardown"})
+		}
 	}
 }

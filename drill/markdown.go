@@ -82,7 +82,7 @@ func cell(s string) string {
 func (m *markdown) restores(r Report) {
 	m.heading("What was restored")
 	for _, x := range r.Restores {
-		m.line("### %s %s in %s", x.Verdict.State().Glyph(), upper(strings.TrimSuffix(whyWords(x.Why), ",")), cell(x.Target))
+		m.line("### %s %s in %s", x.Verdict.State().Glyph(), cell(upper(strings.TrimSuffix(whyWords(x.Why), ","))), cell(x.Target))
 		if why := reasonWords(x); why != "" {
 			m.line("%s", cell(why))
 		}
