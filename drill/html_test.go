@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"emsafe/internal/report/browsertest"
@@ -55,8 +56,14 @@ func TestReportInABrowser(t *testing.T) {
 		keep(t, name+".pdf", pdf)
 		pages := browsertest.PagesOf(t, pdf)
 		whole(t, pages, map[string]string{"Objectives": "Time to recover", "Evidence and signature": "-n emsafe-report"})
+		if name == "pass" {
+			whole(t, pages, map[string]string{"Checks": "newest order"})
+			if n := strings.Count(strings.Join(pages, ""), "rows of orders"); n != 2 {
+				t.Errorf("the checks of 2 backups are printed %d times", n)
+			}
+		}
 		if name != "inconclusive" {
-			whole(t, pages, map[string]string{"Not tested": "no service check", "Where the time went": "teardown"})
+			whole(t, pages, map[string]string{"Not tested": "no service check", "Where the time went": "teardown", "What was restored": "Opened with"})
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (v quarterView) Verdict() string {
 	case report.Missed:
 		return "Restores passed; an objective was missed"
 	case report.Overdue:
-		return "Planned drills were not held"
+		return "A planned drill was not held"
 	case report.Failed:
 		return "A failure is still open"
 	case report.Idle:

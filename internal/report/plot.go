@@ -115,8 +115,8 @@ type Line struct {
 }
 
 const (
-	plotTop, plotBottom = 0.10, 0.86 // of the height; below are the dates
-	plotSide            = 0.015
+	plotTop, plotBottom = 0.10, 0.86  // of the height; below are the dates
+	plotLeft, plotRight = 0.13, 0.985 // of the width; the values are told left of it
 )
 
 // beyond is how many times higher than every value an objective may lie and
@@ -181,7 +181,7 @@ func (l Line) y(v float64) float64 {
 func (l Line) x(t time.Time) float64 {
 	from, to := l.span()
 	share := float64(t.Sub(from)) / float64(to.Sub(from))
-	return plotSide + min(max(share, 0), 1)*(1-2*plotSide)
+	return plotLeft + min(max(share, 0), 1)*(plotRight-plotLeft)
 }
 
 // Dots are the points in their places.
@@ -233,7 +233,7 @@ func (l Line) Grid() []Mark {
 		if l.Objective > 0 && !l.Beyond() && math.Abs(l.y(v)-l.y(l.Objective)) < 0.11 {
 			continue
 		}
-		words := l.words(v)
+		words := strings.Replace(l.words(v), ".00 ", " ", 1)
 		if v == 0 {
 			words = "0"
 		}
@@ -268,12 +268,12 @@ func steps(low, high float64) []float64 {
 func (l Line) Dates() []Mark {
 	from, to := l.span()
 	if to.Sub(from) < 48*time.Hour {
-		return []Mark{{percent(0.5), Date(from.Add(to.Sub(from) / 2)), "middle"}}
+		return []Mark{{percent((plotLeft + plotRight) / 2), Date(from.Add(to.Sub(from) / 2)), "middle"}}
 	}
 	middle := from.Add(to.Sub(from) / 2)
 	return []Mark{
-		{percent(plotSide), from.Format("2 Jan 2006"), "start"}, {percent(0.5), middle.Format("2 Jan"), "middle"},
-		{percent(1 - plotSide), to.Format("2 Jan 2006"), "end"},
+		{percent(plotLeft), from.Format("2 Jan 2006"), "start"}, {percent((plotLeft + plotRight) / 2), middle.Format("2 Jan"), "middle"},
+		{percent(1), to.Format("2 Jan 2006"), "end"},
 	}
 }
 
