@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -269,20 +270,35 @@ func (b *Browser) PDF() []byte {
 // but what begins with own.
 func (b *Browser) Quiet(own string) {
 	b.t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, line := range b.console {
+	console, left := b.noise(own)
+	for _, line := range console {
 		b.t.Errorf("the console says: %s", line)
 	}
+	for _, url := range left {
+		b.t.Errorf("a request left: %s", url)
+	}
+}
+
+func (b *Browser) noise(own string) (console, left []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, url := range b.requests {
 		if !strings.HasPrefix(url, own) && !strings.HasPrefix(url, "data:") {
-			b.t.Errorf("a request left: %s", url)
+			left = append(left, url)
 		}
 	}
+	return slices.Clone(b.console), left
 }
 
 // Fits insists that nothing makes the page wider than the window.
 func (b *Browser) Fits() {
+	b.t.Helper()
+	if wide, window, who := b.width(); wide > window || len(who) > 0 {
+		b.t.Errorf("at %d pixels the page is %d wide; beyond the edge: %s", window, wide, strings.Join(who, "; "))
+	}
+}
+
+func (b *Browser) width() (wide, window int, who []string) {
 	b.t.Helper()
 	var got struct {
 		Wide, Window int
@@ -292,9 +308,16 @@ func (b *Browser) Fits() {
 		const who = [...document.querySelectorAll('body *')].filter(e => !e.closest('.sr,thead') && e.getBoundingClientRect().right > w + 1)
 			.slice(0, 5).map(e => e.tagName + '.' + (e.getAttribute('class') || '') + ' ' + (e.textContent || '').trim().slice(0, 40));
 		return {Wide: document.documentElement.scrollWidth, Window: w, Who: who} })()`, &got)
-	if got.Wide > got.Window || len(got.Who) > 0 {
-		b.t.Errorf("at %d pixels the page is %d wide; beyond the edge: %s", got.Window, got.Wide, strings.Join(got.Who, "; "))
-	}
+	return got.Wide, got.Window, got.Who
+}
+
+// Complaints are what Quiet and Fits would complain of: lines on the console,
+// requests that left, and a page wider than its window.
+func (b *Browser) Complaints(own string) (console, left int, wide bool) {
+	b.t.Helper()
+	lines, urls := b.noise(own)
+	w, window, who := b.width()
+	return len(lines), len(urls), w > window || len(who) > 0
 }
 
 // PagesOf are the texts of the pages of a PDF, by pdftotext.
