@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -110,13 +111,13 @@ type Line struct {
 	From, To  time.Time // zero: of the points
 	Points    []Point
 	Objective float64 // 0: none
-	Words     func(float64) string
-	Floating  bool // the scale need not begin at zero
+	Floating  bool    // the scale need not begin at zero
+	Bytes     bool    // the values are bytes, and round by powers of two
 }
 
 const (
 	plotTop, plotBottom = 0.10, 0.86  // of the height; below are the dates
-	plotLeft, plotRight = 0.13, 0.985 // of the width; the values are told left of it
+	plotLeft, plotRight = 0.16, 0.985 // of the width; the values are told left of it
 )
 
 // beyond is how many times higher than every value an objective may lie and
@@ -124,10 +125,10 @@ const (
 const beyond = 12
 
 func (l Line) words(v float64) string {
-	if l.Words == nil {
-		return Span(v)
+	if l.Bytes {
+		return Size(int64(v))
 	}
-	return l.Words(v)
+	return Span(v)
 }
 
 func (l Line) most() float64 {
@@ -151,9 +152,12 @@ func (l Line) limits() (low, high float64) {
 		for _, p := range l.Points {
 			low = min(low, p.Value)
 		}
+		if l.Objective > 0 && !l.Beyond() {
+			low = min(low, l.Objective)
+		}
 		low = max(0, low-(high-low)*0.3)
 		if high-low < high*0.05 {
-			low = high * 0.9
+			low *= 0.9
 		}
 	}
 	if high <= low {
@@ -184,8 +188,21 @@ func (l Line) x(t time.Time) float64 {
 	return plotLeft + min(max(share, 0), 1)*(plotRight-plotLeft)
 }
 
-// Dots are the points in their places.
+// many is how many points are too many for a dot on each.
+const many = 45
+
+// Dots are the points that get one: all, or where they are many those that
+// are not as they should be.
 func (l Line) Dots() []Point {
+	dots := l.placed()
+	if len(dots) <= many {
+		return dots
+	}
+	return slices.DeleteFunc(dots, func(p Point) bool { return p.State <= OK })
+}
+
+// placed are the points in their places.
+func (l Line) placed() []Point {
 	dots := make([]Point, len(l.Points))
 	for i, p := range l.Points {
 		p.x, p.y = l.x(p.At), l.y(p.Value)
@@ -205,7 +222,7 @@ type Segment struct{ A, B Point }
 
 // Segments are the line.
 func (l Line) Segments() []Segment {
-	dots := l.Dots()
+	dots := l.placed()
 	var all []Segment
 	for i := 1; i < len(dots); i++ {
 		all = append(all, Segment{dots[i-1], dots[i]})
@@ -229,11 +246,15 @@ func (l Line) Target() Mark {
 func (l Line) Grid() []Mark {
 	low, high := l.limits()
 	var marks []Mark
-	for _, v := range steps(low, high) {
+	list := steps(low, high)
+	if l.Bytes {
+		list = doubles(low, high)
+	}
+	for _, v := range list {
 		if l.Objective > 0 && !l.Beyond() && math.Abs(l.y(v)-l.y(l.Objective)) < 0.11 {
 			continue
 		}
-		words := strings.Replace(l.words(v), ".00 ", " ", 1)
+		words := l.words(v)
 		if v == 0 {
 			words = "0"
 		}
@@ -258,6 +279,16 @@ func steps(low, high float64) []float64 {
 	for (high-low)/unit >= 4.5 {
 		unit *= 2
 	}
+	for v := math.Ceil(low/unit) * unit; v < high; v += unit {
+		list = append(list, v)
+	}
+	return list
+}
+
+// doubles are round values between low and high by powers of two.
+func doubles(low, high float64) []float64 {
+	unit := math.Exp2(math.Floor(math.Log2(max((high-low)/4.5, 1))) + 1)
+	var list []float64
 	for v := math.Ceil(low/unit) * unit; v < high; v += unit {
 		list = append(list, v)
 	}

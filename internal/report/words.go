@@ -23,9 +23,9 @@ func Span(seconds float64) string {
 	case seconds < 0.9995:
 		return fmt.Sprintf("%.3g ms", seconds*1000)
 	case seconds < 9.995:
-		return fmt.Sprintf("%.2f s", seconds)
+		return trim(fmt.Sprintf("%.2f", seconds)) + " s"
 	case seconds < 59.95:
-		return fmt.Sprintf("%.1f s", seconds)
+		return trim(fmt.Sprintf("%.1f", seconds)) + " s"
 	case whole < 3600:
 		return two(whole/60, "min", whole%60, "s")
 	case whole < 48*3600:
@@ -33,6 +33,15 @@ func Span(seconds float64) string {
 	default:
 		return two(whole/86400, "d", whole%86400/3600, "h")
 	}
+}
+
+// trim leaves out decimals that say nothing.
+func trim(s string) string {
+	whole, decimals, _ := strings.Cut(s, ".")
+	if strings.Trim(decimals, "0") == "" {
+		return whole
+	}
+	return s
 }
 
 // two leaves out the smaller unit where there is none of it.
@@ -53,7 +62,7 @@ func Size(n int64) string {
 	if i == 0 {
 		return strconv.FormatInt(n, 10) + " B"
 	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
+	return trim(fmt.Sprintf("%.1f", f)) + " " + units[i]
 }
 
 // Count is a number with its digits grouped.
@@ -71,6 +80,14 @@ func Moment(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format("2006-01-02 15:04:05") + " UTC"
+}
+
+// Minute is a time in UTC, to the minute, where UTC is told elsewhere.
+func Minute(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04")
 }
 
 // Date is the day of a time, in its own zone.

@@ -252,7 +252,7 @@ func (s shown) Lines() []report.Line {
 		rpo.Points = append(rpo.Points, point(all[i], all[i].RPO, s.RPO)...)
 		rto.Points = append(rto.Points, point(all[i], all[i].RTO, s.RTO)...)
 	}
-	size := report.Line{Title: "Size", Floating: true, Words: func(v float64) string { return report.Size(int64(v)) }}
+	size := report.Line{Title: "Size", Floating: true, Bytes: true}
 	for _, z := range s.Sizes {
 		size.Points = append(size.Points, report.Point{At: z.At, Value: float64(z.Bytes), State: report.OK})
 	}
