@@ -24,6 +24,7 @@ type Evidence struct {
 	Manifests []SignedObject // of the backups that they restored
 	Signers   []byte         // allowed_signers, as pinned
 	Config    []byte         // the configuration in effect, without its secrets
+	Gone      int            // manifests that the reports name and no target has any more
 }
 
 // SignedObject is a manifest as it lies in a target.
@@ -109,7 +110,7 @@ func (e Evidence) files() ([]file, error) {
 	files = slices.CompactFunc(files, func(a, b file) bool { return a.name == b.name && bytes.Equal(a.data, b.data) })
 	var readme bytes.Buffer
 	if err := evidenceReadme.Execute(&readme, map[string]any{
-		"Period": e.Quarter.Period, "Host": e.Quarter.Host, "Finding": e.Quarter.Finding, "Folder": e.Folder(), "Unsigned": unsigned,
+		"Period": e.Quarter.Period, "Host": e.Quarter.Host, "Finding": e.Quarter.Finding, "Folder": e.Folder(), "Unsigned": unsigned, "Gone": e.Gone,
 		"Reports": count(files, "reports/", ".signed"), "Manifests": count(files, "manifests/", ".signed"), "Namespace": seal.NamespaceReport,
 		"ManifestNamespace": seal.NamespaceManifest,
 	}); err != nil {

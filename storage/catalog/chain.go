@@ -36,7 +36,11 @@ func (ch *Chain) Read(ctx context.Context, sequence uint64) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ch.parse(object, sequence)
+	e, err := ch.parse(object, sequence)
+	if err == nil {
+		e.Object = object
+	}
+	return e, err
 }
 
 // parse verifies the object that lies at a sequence.

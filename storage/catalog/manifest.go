@@ -87,7 +87,7 @@ func (h Head) String() string { return fmt.Sprintf("%d:%s", h.Sequence, h.Digest
 type Entry struct {
 	Manifest
 	Digest seal.Digest
-	Object []byte // the whole object, of an entry that was just committed
+	Object []byte // the whole object, of an entry that was just committed or read by itself
 }
 
 // Head is the entry as a head.

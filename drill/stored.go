@@ -1,0 +1,64 @@
+package drill
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/seal"
+)
+
+const (
+	reportPrefix = "reports/"
+	maxReport    = 16 << 20 // bytes; a report has some tens of thousands
+)
+
+// Open verifies a signed report against the pinned keys and reads it. One that
+// was signed for something else, or says what this emsafe does not know, is
+// refused.
+func Open(object []byte, signers seal.Signers) (Signed, error) {
+	s := Signed{Object: object}
+	text, signer, err := signers.Verify(seal.NamespaceReport, object, func(text []byte) (time.Time, error) {
+		if err := json.Unmarshal(text, &s.Report); err != nil {
+			return time.Time{}, fmt.Errorf("%w: %w", seal.ErrForged, err)
+		}
+		return s.Report.Ended, nil
+	})
+	if err != nil {
+		return Signed{}, fault.New(fault.Forged, "report: %w", err)
+	}
+	s.Signer = signer
+	switch r := s.Report; {
+	case r.Format > Format:
+		return Signed{}, fault.New(fault.Unsupported, "the report is of format %d, and this emsafe knows %d", r.Format, Format)
+	case len(r.Critical) > 0:
+		return Signed{}, fault.New(fault.Unsupported, "the report needs %q, which this emsafe does not know", r.Critical)
+	case r.Format < 1 || r.Database == "" || r.Started.IsZero():
+		return Signed{}, fault.New(fault.Damaged, "the report is no report of a drill: %d bytes of JSON", len(text))
+	}
+	return s, nil
+}
+
+// Stored reads the reports of all drills in a target. What cannot be verified
+// is left out, and is a problem each; err is that the target could not be read.
+func Stored(ctx context.Context, b storage.Bucket, signers seal.Signers) (reports []Signed, problems []error, err error) {
+	for info, err := range b.List(ctx, reportPrefix, "") {
+		if err != nil {
+			return nil, nil, err
+		}
+		object, err := storage.ReadAll(ctx, b, info.Key, maxReport)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := Open(object, signers)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", info.Key, err))
+			continue
+		}
+		reports = append(reports, s)
+	}
+	return reports, problems, nil
+}
