@@ -22,12 +22,23 @@ func (p *program) statusCommand() *cli.Command {
 			"With --check it ends with exit code 22 when a target holds less than the database's `objective` wants, also if the daemon silently stopped.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "check", Usage: "exit with 22 if anything is stale"},
+			&cli.StringFlag{Name: "html", Usage: "write what the daemon's page shows to `FILE`; the targets are asked for drills and what they hold"},
 			&cli.StringFlag{Name: "socket", Usage: "ask the daemon at this `PATH`, without a configuration"},
 		},
 		Action: func(c *cli.Context) error {
 			o, err := p.lookFor(c)
 			if err != nil {
 				return err
+			}
+			if file := c.String("html"); file != "" {
+				if c.Bool("check") || c.NArg() > 0 {
+					return usage("--html writes one page of everything, and goes without --check and names")
+				}
+				s, err := p.site(c)
+				if err != nil {
+					return err
+				}
+				return p.writePage(c.Context, s, o, file)
 			}
 			names := c.Args().Slice()
 			o.Databases, err = chosen(o.Databases, names)
