@@ -10,10 +10,12 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '
 # the race detector alone: emsafe itself is built without cgo.
 TOOLS := restic:restic age:age zstd:zstd sqlite3:sqlite3 ssh-keygen:openssh-client python3:python3 gcc:gcc \
          man:man-db groff:groff-base promtool:prometheus systemd-analyze:systemd
+# What the pages are looked at with. Tests that want it are skipped without.
+LOOKS := chromium:chromium pdftotext:poppler-utils
 VERSITYGW := v1.8.0
 STATICCHECK := v0.8.2
 
-.PHONY: build demo test bench soak docs deps tools clean
+.PHONY: build demo test bench soak docs screenshots deps tools clean
 
 build:
 	@mkdir -p bin
@@ -48,6 +50,16 @@ docs: build
 	./bin/emsafe reference errors > docs/errors.md
 	./bin/emsafe reference configuration > docs/configuration.md
 
+# Pictures of sample pages, for the documents.
+screenshots: deps
+	@rm -rf .cache/shots && mkdir -p .cache/shots
+	EMSAFE_SCREENSHOTS=$(CURDIR)/.cache/shots $(GO) test -count=1 -run Browser ./drill ./internal/daemon/page
+	@cd .cache/shots && for f in overview-desktop:page overview-dark:page-dark database-desktop:page-database; do \
+	  cp window-page-$${f%%:*}.png $(CURDIR)/docs/$${f##*:}.png; done
+	@cp .cache/shots/window-missed-desktop.png docs/drill-report.png
+	@cp .cache/shots/window-quarter-desktop.png docs/drill-quarter.png
+	@ls -l docs/*.png
+
 # Debian's packages, installed only where a command is missing.
 deps:
 	@missing=""; \
@@ -58,6 +70,14 @@ deps:
 	  echo "installing:$$missing"; \
 	  $$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
 	  { echo "the tests need these packages:$$missing" >&2; exit 1; }; \
+	fi
+	@missing=""; \
+	for t in $(LOOKS); do command -v $${t%%:*} >/dev/null 2>&1 || missing="$$missing $${t##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  as=""; [ "$$(id -u)" = 0 ] || as=sudo; \
+	  $$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+	  echo "without$$missing the pages are not looked at" >&2; \
 	fi
 
 # Go tools at pinned versions, skipped when they are there at that version.

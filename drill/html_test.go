@@ -23,6 +23,15 @@ func keep(t *testing.T, name string, data []byte) {
 	}
 }
 
+// shoot keeps the whole page as an image, if somebody wants to look.
+func shoot(t *testing.T, b *browsertest.Browser, name string) {
+	t.Helper()
+	if shots != "" {
+		keep(t, name, b.Screenshot(false))
+		keep(t, "window-"+name, b.Screenshot(true))
+	}
+}
+
 func rendered(t *testing.T, s Signed) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -50,7 +59,10 @@ func TestReportInABrowser(t *testing.T) {
 			b.Go(url, l)
 			b.Quiet(url)
 			b.Fits()
-			keep(t, name+"-"+look+".png", b.Screenshot(false))
+			shoot(t, b, name+"-"+look+".png")
+		}
+		if name == "missed" {
+			continue // it prints as a pass does
 		}
 		pdf := b.PDF()
 		keep(t, name+".pdf", pdf)

@@ -217,7 +217,7 @@ func TestQuarterInABrowser(t *testing.T) {
 		b.Go(url, l)
 		b.Quiet(url)
 		b.Fits()
-		keep(t, "quarter-"+name+".png", b.Screenshot(false))
+		shoot(t, b, "quarter-"+name+".png")
 	}
 	pdf := b.PDF()
 	keep(t, "quarter.pdf", pdf)

@@ -31,6 +31,15 @@ func keep(t *testing.T, name string, data []byte) {
 	}
 }
 
+// shoot keeps the page as an image, if somebody wants to look.
+func shoot(t *testing.T, b *browsertest.Browser, name string) {
+	t.Helper()
+	if os.Getenv("EMSAFE_SCREENSHOTS") != "" {
+		keep(t, name, b.Screenshot(false))
+		keep(t, "window-"+name, b.Screenshot(true))
+	}
+}
+
 func serve(t *testing.T, o Overview) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(Guard(Handler(func(context.Context) (Overview, error) { return o, nil }, Options{
@@ -56,7 +65,7 @@ func TestPagesInABrowser(t *testing.T) {
 			b.Go(s.URL+path, l)
 			b.Quiet(s.URL + path)
 			b.Fits()
-			keep(t, "page-"+name+"-"+look+".png", b.Screenshot(false))
+			shoot(t, b, "page-"+name+"-"+look+".png")
 		}
 	}
 	// Everything that is linked is there, within the page's own policy.
@@ -96,7 +105,7 @@ func TestPagesInABrowser(t *testing.T) {
 		b.Quiet(url)
 		b.Fits()
 	}
-	keep(t, "status.png", b.Screenshot(false))
+	shoot(t, b, "status.png")
 	var missing []string
 	b.Eval(`[...document.links].map(a => a.getAttribute('href')).filter(h => h[0] != '#' || !document.getElementById(h.slice(1)))`, &missing)
 	if len(missing) > 0 {
