@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"emsafe/internal/fault"
@@ -42,21 +43,37 @@ func Open(object []byte, signers seal.Signers) (Signed, error) {
 	return s, nil
 }
 
-// Stored reads the reports of all drills in a target. What cannot be verified
-// is left out, and is a problem each; err is that the target could not be read.
-func Stored(ctx context.Context, b storage.Bucket, signers seal.Signers) (reports []Signed, problems []error, err error) {
+// Library is the reports of targets, each read and verified once: they never
+// change. The zero value is empty; its methods are safe for concurrent use.
+type Library struct {
+	mu    sync.Mutex
+	known map[string]Signed // by bucket and key
+}
+
+// Read gives the reports of all drills in a target. What cannot be verified is
+// left out, and is a problem each; err is that the target could not be read.
+func (l *Library) Read(ctx context.Context, b storage.Bucket, signers seal.Signers) (reports []Signed, problems []error, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known == nil {
+		l.known = map[string]Signed{}
+	}
 	for info, err := range b.List(ctx, reportPrefix, "") {
 		if err != nil {
 			return nil, nil, err
 		}
-		object, err := storage.ReadAll(ctx, b, info.Key, maxReport)
-		if err != nil {
-			return nil, nil, err
-		}
-		s, err := Open(object, signers)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", info.Key, err))
-			continue
+		at := b.String() + " " + info.Key
+		s, ok := l.known[at]
+		if !ok {
+			object, err := storage.ReadAll(ctx, b, info.Key, maxReport)
+			if err != nil {
+				return nil, nil, err
+			}
+			if s, err = Open(object, signers); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", info.Key, err))
+				continue
+			}
+			l.known[at] = s
 		}
 		reports = append(reports, s)
 	}

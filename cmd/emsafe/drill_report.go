@@ -55,7 +55,7 @@ func (p *program) drillReport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	reports, problems, err := s.reports(c.Context)
+	reports, problems, err := s.reports(c.Context, &drill.Library{})
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (p *program) write(file string, data []byte) error {
 
 // reports are those of all targets, each once, oldest first. A target that is
 // down is a problem as long as another answers.
-func (s *site) reports(ctx context.Context) (reports []drill.Signed, problems []error, err error) {
+func (s *site) reports(ctx context.Context, library *drill.Library) (reports []drill.Signed, problems []error, err error) {
 	seen := map[seal.Digest]bool{}
 	answered := false
 	for _, t := range s.targets {
@@ -130,7 +130,7 @@ func (s *site) reports(ctx context.Context) (reports []drill.Signed, problems []
 		var found []drill.Signed
 		var bad []error
 		if err == nil {
-			found, bad, err = drill.Stored(ctx, b, s.signers)
+			found, bad, err = library.Read(ctx, b, s.signers)
 		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("target %s: %w", t.Name, err))
@@ -223,7 +223,7 @@ func (p *program) drillEvidence(c *cli.Context) error {
 	if s.cfg == nil {
 		return noConfiguration()
 	}
-	reports, problems, err := s.reports(c.Context)
+	reports, problems, err := s.reports(c.Context, &drill.Library{})
 	if err != nil {
 		return err
 	}

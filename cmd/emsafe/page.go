@@ -105,7 +105,7 @@ func (s *site) pageDatabase(o overview, doc statusDoc) pageEntry {
 	for _, t := range doc.Targets {
 		x := page.Target{Name: t.Target, Location: s.cfg.Targets[t.Target].URL, Error: failed[t.Target]}
 		if t.Newest != nil {
-			x.Backup, x.Sequence, x.Kind, x.AsOf = t.ID, t.Sequence, t.Kind, *t.AsOf
+			x.Backup, x.Sequence, x.Kind, x.AsOf, x.Bytes = t.ID, t.Sequence, t.Kind, *t.AsOf, t.Bytes
 		}
 		d.Targets = append(d.Targets, x)
 	}
@@ -193,7 +193,7 @@ func (p *program) writePage(ctx context.Context, s *site, o overview, file strin
 	if err != nil {
 		return err
 	}
-	reports, problems, err := s.reports(ctx)
+	reports, problems, err := s.reports(ctx, &drill.Library{})
 	if err != nil {
 		problems = append(problems, err)
 	}

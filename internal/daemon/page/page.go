@@ -61,7 +61,8 @@ type Target struct {
 	Backup    string    `json:"backup,omitempty"` // the newest; "": none
 	Sequence  uint64    `json:"sequence,omitempty"`
 	Kind      string    `json:"kind,omitempty"`
-	AsOf      time.Time `json:"as_of,omitzero"` // up to then it has everything
+	AsOf      time.Time `json:"as_of,omitzero"`  // up to then it has everything
+	Bytes     int64     `json:"bytes,omitempty"` // of the database in it
 	LockUntil time.Time `json:"lock_until,omitzero"`
 	Error     string    `json:"error,omitempty"` // of the last run
 }
@@ -184,6 +185,36 @@ func (o Overview) last(database string) *Drill {
 		return &list[0]
 	}
 	return nil
+}
+
+// Judged is how a database is, for [History].
+type Judged struct {
+	Database string
+	State    report.State
+	Words    string // the first of what is wrong
+	Bytes    int64  // of the newest backup; 0: there is none
+}
+
+// Judge says of each database what the page shows of it.
+func (o Overview) Judge() []Judged {
+	var list []Judged
+	for _, d := range o.Databases {
+		notes := d.judge(o.At, o.last(d.Name))
+		j := Judged{Database: d.Name, State: worst(notes)}
+		for _, n := range notes {
+			if n.State == j.State && j.State > report.OK {
+				j.Words = n.Words
+				break
+			}
+		}
+		for _, t := range d.Targets {
+			if t.AsOf.Equal(d.AsOf()) {
+				j.Bytes = t.Bytes
+			}
+		}
+		list = append(list, j)
+	}
+	return list
 }
 
 // State is the worst of everything.

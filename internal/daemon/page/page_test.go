@@ -248,6 +248,9 @@ func TestStates(t *testing.T) {
 	if h := (view{Overview: o}).Headline(); h != "1 of 3 databases needs attention" {
 		t.Error(h)
 	}
+	if j := o.Judge()[1]; j.State != report.Failed || !strings.HasPrefix(j.Words, "offsite: the folder") {
+		t.Errorf("%+v", j)
+	}
 	o.At = o.At.Add(61 * time.Second)
 	if s := (view{Overview: o}).Shown()[0]; s.State() != report.Overdue {
 		t.Errorf("data that is too old is %s", s.State())
