@@ -20,6 +20,7 @@ import (
 
 	"emsafe/internal/config"
 	"emsafe/internal/daemon"
+	"emsafe/internal/daemon/page"
 	"emsafe/storage"
 )
 
@@ -205,11 +206,14 @@ func (d *service) reload() error {
 	return nil
 }
 
-// listen answers on the socket, and on loopback if the configuration says so.
+// listen answers on the socket, and on loopback if the configuration says so:
+// metrics, and the page, which is on the socket as well (/page/).
 // The daemon runs without its socket: backups matter more.
 func (d *service) listen(ctx context.Context, s *site) error {
 	handler := http.NewServeMux()
 	handler.Handle("/", d.scheduler.Handler(daemon.Controls{Metrics: d.metrics, Reload: d.reload}))
+	shown := page.Guard(d.newPages(ctx).handler(), "")
+	handler.Handle("/page/", http.StripPrefix("/page", shown))
 	handler.HandleFunc("GET /overview", func(w http.ResponseWriter, _ *http.Request) { daemon.Reply(w, d.overview()) })
 	socket, err := daemon.Listen(s.socket())
 	if err != nil {
@@ -226,6 +230,7 @@ func (d *service) listen(ctx context.Context, s *site) error {
 	}
 	public := http.NewServeMux()
 	public.Handle("GET /metrics", daemon.MetricsHandler(d.metrics))
+	public.Handle("/", shown)
 	go d.answer(ctx, port, public)
 	return nil
 }
