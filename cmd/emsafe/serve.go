@@ -212,8 +212,8 @@ func (d *service) reload() error {
 func (d *service) listen(ctx context.Context, s *site) error {
 	handler := http.NewServeMux()
 	handler.Handle("/", d.scheduler.Handler(daemon.Controls{Metrics: d.metrics, Reload: d.reload}))
-	shown := page.Guard(d.newPages(ctx).handler(), "")
-	handler.Handle("/page/", http.StripPrefix("/page", shown))
+	shown := d.newPages(ctx).handler()
+	handler.Handle("/page/", http.StripPrefix("/page", page.Guard(shown, "")))
 	handler.HandleFunc("GET /overview", func(w http.ResponseWriter, _ *http.Request) { daemon.Reply(w, d.overview()) })
 	socket, err := daemon.Listen(s.socket())
 	if err != nil {
@@ -224,13 +224,24 @@ func (d *service) listen(ctx context.Context, s *site) error {
 	if s.cfg.Daemon.Listen == "" {
 		return nil
 	}
+	token, err := s.cfg.Daemon.Token.Reveal(ctx, runForSecret)
+	if err == nil {
+		err = page.CheckAddress(s.cfg.Daemon.Listen, token)
+	}
+	if err != nil {
+		return err
+	}
 	port, err := net.Listen("tcp", s.cfg.Daemon.Listen)
 	if err != nil {
 		return err
 	}
+	var metrics http.Handler = daemon.MetricsHandler(d.metrics)
+	if token != "" {
+		metrics = page.Guard(metrics, token)
+	}
 	public := http.NewServeMux()
-	public.Handle("GET /metrics", daemon.MetricsHandler(d.metrics))
-	public.Handle("/", shown)
+	public.Handle("GET /metrics", metrics)
+	public.Handle("/", page.Guard(shown, token))
 	go d.answer(ctx, port, public)
 	return nil
 }

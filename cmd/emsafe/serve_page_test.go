@@ -13,6 +13,7 @@ import (
 
 	"emsafe/drill"
 	"emsafe/internal/daemon/page"
+	"emsafe/internal/fault"
 	"emsafe/internal/report/browsertest"
 )
 
@@ -85,5 +86,52 @@ func TestDaemonPage(t *testing.T) {
 	p.Process.Signal(syscall.SIGTERM) //nolint:errcheck // its end tells
 	if code := p.end(); code != 0 {
 		t.Errorf("exit %d\n%s", code, p.err.String())
+	}
+}
+
+// TestDaemonPageWithAToken: beyond loopback nothing is told without it.
+func TestDaemonPageWithAToken(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	_, port, err := net.SplitHostPort(freePort(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := string(h.read(h.conf))
+	configure := func(settings string) {
+		h.overwrite(h.conf, []byte(plain+"\ndaemon: {listen: \"0.0.0.0:"+port+"\""+settings+"}\n"))
+	}
+	configure("")
+	h.fails(fault.Config, "can be reached by other machines", "config", "check")
+	configure(", token: {env: PAGE_TOKEN}")
+	h.env = []string{"PAGE_TOKEN=short"}
+	h.fails(fault.Config, "less than 16 characters", "daemon")
+	const token = "correct-horse-battery"
+	h.env = []string{"PAGE_TOKEN=" + token}
+	p := h.start("daemon")
+	ask := func(path, password string) int {
+		req, err := http.NewRequest(http.MethodGet, "http://127.0.0.1:"+port+path, nil) //nolint:noctx // a test
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password != "" {
+			req.SetBasicAuth("anybody", password)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	until(t, "the page", p, func() bool { return ask("/", "") != 0 })
+	for _, path := range []string{"/", "/metrics", "/databases/app", "/overview.json"} {
+		if without, wrong, right := ask(path, ""), ask(path, "wrong"), ask(path, token); without != 401 || wrong != 401 || right != 200 {
+			t.Errorf("%s: without the token %d, with another %d, with it %d", path, without, wrong, right)
+		}
+	}
+	p.Process.Signal(syscall.SIGTERM) //nolint:errcheck // its end tells
+	if p.end(); strings.Contains(p.err.String(), token) {
+		t.Error("the log tells the token")
 	}
 }

@@ -139,6 +139,7 @@ func endpointOK(s string) (why, hint string) {
 // check looks at what single values cannot tell: whether they go together.
 func (p *parse) check() {
 	p.checkRecipients()
+	p.checkListen()
 	urls, files := map[string]string{}, map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(p.config.Targets)) {
 		t, where := p.config.Targets[name], "targets."+name
@@ -360,16 +361,24 @@ func windowOK(s string) (why, hint string) {
 	return "", ""
 }
 
-// listenOK refuses what others could reach: there is no password.
-func listenOK(s string) (why, hint string) {
+func hostPort(s string) (why, hint string) {
 	if why, _ := hostPortOK(s); why != "" {
 		return why, "as in 127.0.0.1:9464"
 	}
-	host, _, _ := net.SplitHostPort(s)
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return "can be reached by other machines: " + quoted(s), "listen on 127.0.0.1 or [::1], and put a proxy in front that asks for a password"
-	}
 	return "", ""
+}
+
+// checkListen refuses what others could reach without a password.
+func (p *parse) checkListen() {
+	d := p.config.Daemon
+	host, _, err := net.SplitHostPort(d.Listen)
+	if err != nil || !d.Token.IsZero() || host == "localhost" {
+		return // not said, or told already
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		p.add(p.places["daemon.listen"], "daemon.listen", "listen can be reached by other machines: "+quoted(d.Listen),
+			"give daemon.token, which is then asked for, or listen on 127.0.0.1 or [::1]")
+	}
 }
 
 func hostPortOK(s string) (why, hint string) {

@@ -99,7 +99,8 @@ type Database struct {
 
 // Daemon is how `emsafe daemon` runs.
 type Daemon struct {
-	Listen string // loopback address and port for metrics; "": none
+	Listen string // address and port of the page and of metrics; "": none
+	Token  Secret // that they ask for; zero: none, and only on loopback
 	Socket string // file, absolute; "": in the runtime or the state folder
 	Heavy  Count  // jobs at a time that read or write much
 	Ping   Secret // url of a dead man's switch for the daemon's own life; zero: none

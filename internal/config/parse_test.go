@@ -57,7 +57,7 @@ func TestParseEverything(t *testing.T) {
 				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second},
 		},
 	}
-	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
+	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Token: config.EnvSecret("PAGE_TOKEN"), Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
 	want.Notify = map[string]config.Channel{
 		"chat":  {URL: config.EnvSecret("CHAT"), Service: "matrix", Token: config.EnvSecret("TOKEN"), Room: "!a:b", Security: "starttls"},
 		"ops":   {Service: "json", SMTP: "mail.example.org:465", Security: "tls", User: "u", Password: config.FileSecret("/etc/password"), From: "emsafe@example.org", To: []string{"ops@example.org"}},
