@@ -105,7 +105,7 @@ func (s *site) pageDatabase(o overview, doc statusDoc) pageEntry {
 	for _, t := range doc.Targets {
 		x := page.Target{Name: t.Target, Location: s.cfg.Targets[t.Target].URL, Error: failed[t.Target]}
 		if t.Newest != nil {
-			x.Backup, x.Sequence, x.Kind, x.AsOf, x.Bytes = t.ID, t.Sequence, t.Kind, *t.AsOf, t.Bytes
+			x.Backup, x.Sequence, x.Kind, x.AsOf, x.Bytes, x.LockUntil = t.ID, t.Sequence, t.Kind, *t.AsOf, t.Bytes, t.LockedUntil
 		}
 		d.Targets = append(d.Targets, x)
 	}
@@ -181,6 +181,9 @@ func storedIn(ctx context.Context, t storage.Target, c config.Target, now time.T
 		}
 		s.Objects++
 		s.Bytes += info.Size
+		if until := storage.LockedUntil(b, info.Modified); until.After(s.LockUntil) {
+			s.LockUntil = until
+		}
 	}
 	return s, nil
 }
