@@ -167,3 +167,59 @@ func TestMonths(t *testing.T) {
 		t.Errorf("%d of %d days", n, len(days))
 	}
 }
+
+// TestContrast: words can be read, in every state, in the light and the dark
+// (WCAG 2: 4.5 to 1).
+func TestContrast(t *testing.T) {
+	t.Parallel()
+	blocks := regexp.MustCompile(`(?s):root\{(.*?)\}`).FindAllStringSubmatch(style, -1)
+	if len(blocks) != 3 {
+		t.Fatalf("%d palettes", len(blocks))
+	}
+	for i, name := range []string{"light", "dark", "print"} {
+		colors := map[string]float64{}
+		for _, c := range regexp.MustCompile(`--([a-z-]+):(#[0-9a-f]{3,6})\b`).FindAllStringSubmatch(blocks[i][1], -1) {
+			colors[c[1]] = luminance(t, c[2])
+		}
+		check := func(text, ground string) {
+			t.Helper()
+			a, b := colors[text], colors[ground]
+			if ratio := (max(a, b) + .05) / (min(a, b) + .05); ratio < 4.5 || colors[ground] == 0 {
+				t.Errorf("%s: %s on %s is %.2f to 1", name, text, ground, ratio)
+			}
+		}
+		for _, text := range []string{"text", "quiet", "link", "ok", "missed", "overdue", "failed", "unclear"} {
+			check(text, "bg")
+		}
+		for _, state := range []string{"ok", "missed", "overdue", "failed", "unclear"} {
+			check(state, state+"-bg")
+			check("text", state+"-bg")
+			check("quiet", state+"-bg")
+			check("link", state+"-bg")
+		}
+		check("text", "soft")
+	}
+}
+
+func luminance(t *testing.T, color string) float64 {
+	t.Helper()
+	hex := color[1:]
+	if len(hex) == 3 {
+		hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+	}
+	sum := 0.0
+	for i, weight := range []float64{.2126, .7152, .0722} {
+		v, err := strconv.ParseUint(hex[2*i:2*i+2], 16, 8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := float64(v) / 255
+		if c <= .03928 {
+			c /= 12.92
+		} else {
+			c = math.Pow((c+.055)/1.055, 2.4)
+		}
+		sum += weight * c
+	}
+	return sum
+}
