@@ -183,7 +183,7 @@ func (p *program) quarter(s *site, quarter string, reports []drill.Signed) (dril
 	}
 	var scope drill.Scope
 	if s.cfg != nil {
-		scope.Host = s.cfg.Host
+		scope.Host, scope.Controls = s.cfg.Host, s.cfg.Controls
 		for _, name := range slices.Sorted(maps.Keys(s.cfg.Databases)) {
 			d := drill.Covered{Name: name}
 			for _, t := range s.targetsOf(name) {

@@ -92,6 +92,10 @@ func TestDrillReports(t *testing.T) {
 	if out := h.must("drill", "report", "--quarter", quarter, "--database", "other"); !strings.Contains(out, "No drill was held.") {
 		t.Errorf("another database:\n%s", out)
 	}
+	h.overwrite(h.conf, []byte(strings.Replace(string(h.read(h.conf)), "version: 1\n", "version: 1\ncontrols: [SOC 2 A1.2]\n", 1)))
+	if out := h.must("drill", "report", "--quarter", quarter); !strings.Contains(out, "Evidence for: SOC 2 A1.2 (as configured)") {
+		t.Errorf("the configured control is not named:\n%s", out)
+	}
 	h.fails(fault.NotFound, "there is no drill", "drill", "report", "1999")
 	h.fails(fault.Usage, "is not a quarter", "drill", "report", "--quarter", "2026")
 	h.fails(fault.Usage, "no format", "drill", "report", "--format", "pdf")

@@ -36,11 +36,12 @@ type Config struct {
 	File            string // where it was read from
 	Version         int
 	Host            string
-	State           string // folder of emsafe's own state, absolute
-	SigningKey      string // file, absolute
-	Zone            string // of schedules and of the days of Keep; IANA name
-	PruneKey        string // "": the signing key
-	AllowedSigners  string // file, absolute
+	State           string   // folder of emsafe's own state, absolute
+	SigningKey      string   // file, absolute
+	Zone            string   // of schedules and of the days of Keep; IANA name
+	Controls        []string // ids that quarterly reports are evidence for
+	PruneKey        string   // "": the signing key
+	AllowedSigners  string   // file, absolute
 	Recipients      []string
 	RecipientsFiles []string // absolute
 	Compression     string   // default, better or best

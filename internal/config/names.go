@@ -3,6 +3,8 @@ package config
 import (
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // entry is one of the operator's names, and where what is set below it lies.
@@ -47,4 +49,12 @@ func fresh(k *key, a at) (inner at, keep func(name string)) {
 		return at{channel: c}, func(name string) { a.config.Notify[name] = *c }
 	}
 	panic("config: no place for what is below " + k.path)
+}
+
+// controlOK takes whatever a framework calls a control, in one short line.
+func controlOK(s string) (why, hint string) {
+	if n := len([]rune(s)); n == 0 || n > 80 || strings.ContainsFunc(s, unicode.IsControl) {
+		return "is no id of a control: " + quoted(s), "one short line, as in SOC 2 A1.2"
+	}
+	return "", ""
 }

@@ -37,7 +37,7 @@ func TestParseEverything(t *testing.T) {
 	c := parse(t, read(t, "testdata/full.yaml"))
 	yes := true
 	want := &config.Config{
-		File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: "web1", State: "/var/lib/emsafe", Zone: "Europe/Berlin",
+		File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: "web1", State: "/var/lib/emsafe", Zone: "Europe/Berlin", Controls: []string{"SOC 2 A1.2", "ISO 27001 A.8.13"},
 		SigningKey: "/etc/emsafe/signing_key", AllowedSigners: "/etc/emsafe/allowed_signers",
 		Recipients: []string{"age1abc", "ssh-ed25519 AAAA me@home"}, RecipientsFiles: []string{"/etc/emsafe/recipients.txt"},
 		Compression: "better", SpoolLimit: 2 << 30,
@@ -72,7 +72,7 @@ func TestParseEverything(t *testing.T) {
 	if bucket, prefix, ok := c.Targets["offsite"].Bucket(); !ok || bucket != "acme-backups" || prefix != "web1" {
 		t.Errorf("bucket %q %q %v", bucket, prefix, ok)
 	}
-	if o := c.Origin("databases.app.path"); o.Line != 37 {
+	if o := c.Origin("databases.app.path"); o.Line != 38 {
 		t.Errorf("origin %+v", o)
 	}
 }
