@@ -174,6 +174,8 @@ func whyWords(why string) string {
 		return "older backup, chosen at random,"
 	case "at":
 		return "backup as of a given time"
+	case "id":
+		return "backup that was named"
 	}
 	return orElse(why, "backup")
 }
@@ -181,10 +183,14 @@ func whyWords(why string) string {
 // reasonWords explain the reason's name.
 func reasonWords(r Restored) string {
 	words := map[string]string{
-		"damaged": "its stored bytes are not what was signed", "missing-delta": "a backup that it needs is gone",
-		"wrong-key": "the drill's key does not open it", "stale": "its data is older than it may be",
-		"dropped-table": "a table is missing", "shrunken-table": "a table lost too many rows",
-		"swapped": "it is of another database", "service": "the application does not start with it",
+		"damaged": "its stored bytes are not what was signed", "missing-delta": "a backup that it builds on is gone", "missing-payload": "its payload is gone",
+		"broken-chain": "the chain of manifests has a gap", "forged": "it is not signed by a key that is trusted", "rolled-back": "newer backups that this host knows of are hidden",
+		"wrong-key": "the drill's key does not open it", "no-backup": "there is nothing to restore", "unsupported-format": "this emsafe is too old for it",
+		"corrupt": "SQLite's own check finds damage", "time-limit": "the drill took longer than it may", "stale": "its data is older than it may be",
+		"dropped-table": "a table is missing", "shrunken-table": "a table lost too many rows", "swapped": "it is of another database",
+		"sql": "a query's answer is not what was expected", "command": "a command did not find what it should", "service": "the application does not work with it",
+		"surroundings": "something besides the backup stood in the way", "interrupted": "it was cut off",
+		"rpo-missed": "more data is lost than the objective allows", "rto-missed": "it took longer than the objective allows",
 	}[r.Reason]
 	switch {
 	case r.Reason == "":

@@ -39,7 +39,8 @@ func (g Gauge) Mark() string {
 	return percent(g.Objective / g.scale())
 }
 
-// Waterfall is phases one after another, each beginning where it began.
+// Waterfall is phases one after another, each beginning where it began after
+// the first of them.
 type Waterfall struct{ Phases []Phase }
 
 // Phase is one bar of it.
@@ -54,13 +55,13 @@ type Phase struct {
 
 // Rows are the phases, with what the whole is.
 func (w Waterfall) Rows() []Phase {
-	var whole float64
+	first, last := math.Inf(1), 0.0
 	for _, p := range w.Phases {
-		whole = max(whole, p.Start+p.Seconds)
+		first, last = min(first, p.Start), max(last, p.Start+p.Seconds)
 	}
 	rows := make([]Phase, len(w.Phases))
 	for i, p := range w.Phases {
-		p.whole = whole
+		p.Start, p.whole = p.Start-first, last-first
 		rows[i] = p
 	}
 	return rows

@@ -127,6 +127,9 @@ func TestPlotsStayInTheirRoom(t *testing.T) {
 			}
 		}
 	}
+	if p := (Waterfall{[]Phase{{Start: 9}, {Start: 10, Seconds: 3}}}).Rows(); p[0].X() != "0.000%" || p[1].X() != "25.000%" || p[1].Width() != "75.000%" {
+		t.Errorf("phases that begin late: %+v", p)
+	}
 	for _, p := range (Waterfall{[]Phase{{}, {Start: 1, Seconds: 3}, {Start: 4}}}).Rows() {
 		inside("a phase", p.X(), 0, 100)
 		inside("a phase", p.Width(), .4, 100)
