@@ -15,7 +15,9 @@ import (
 // assemble brings the plan's content in, and says what else would restore if
 // something on the way to it is damaged.
 func (p *Plan) assemble(ctx context.Context, dst io.WriterAt) error {
-	err := Open(ctx, p.chain, p.Path, p.req.Identities, dst)
+	f := newFlow(p.req)
+	err := openPath(ctx, p.chain, p.Path, p.req.Identities, f.writer(dst), f)
+	f.tell(p.req.Trace, err)
 	var of *seal.LayerError
 	if errors.As(err, &of) && errors.Is(err, fault.Damaged) {
 		return offer(ctx, p.chain, p.Entry, p.Path[of.Layer].Sequence, err)
@@ -27,9 +29,13 @@ func (p *Plan) assemble(ctx context.Context, dst io.WriterAt) error {
 // [catalog.Chain.Path] gives it, into dst. It gives the seal's errors their
 // kinds.
 func Open(ctx context.Context, chain *catalog.Chain, path []*catalog.Entry, ids seal.Identities, dst io.WriterAt) error {
+	return openPath(ctx, chain, path, ids, dst, nil)
+}
+
+func openPath(ctx context.Context, chain *catalog.Chain, path []*catalog.Entry, ids seal.Identities, dst io.WriterAt, f *flow) error {
 	layers := make([]seal.Layer, len(path))
 	for i, e := range path {
-		layers[i] = layer(chain, e)
+		layers[i] = layer(chain, e, f)
 	}
 	err := seal.Assemble(ctx, layers, ids, dst)
 	last := path[len(path)-1]
@@ -50,10 +56,14 @@ func Open(ctx context.Context, chain *catalog.Chain, path []*catalog.Entry, ids 
 	return &seal.LayerError{Layer: of.Layer, Err: err}
 }
 
-func layer(chain *catalog.Chain, e *catalog.Entry) seal.Layer {
+func layer(chain *catalog.Chain, e *catalog.Entry, f *flow) seal.Layer {
 	return seal.Layer{Sealed: e.Payload.Sealed, Content: e.Content, Delta: e.Delta,
 		Fetch: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
-			return chain.Bucket.Open(ctx, e.Payload.Key, offset, length)
+			r, err := chain.Bucket.Open(ctx, e.Payload.Key, offset, length)
+			if err != nil {
+				return nil, err
+			}
+			return f.reader(r), nil
 		}}
 }
 
@@ -69,7 +79,9 @@ func explain(ctx context.Context, chain *catalog.Chain, e *catalog.Entry, ids se
 	case errors.Is(err, seal.ErrDamaged):
 		return fault.New(fault.Damaged, "backup %s in %s, %s: %w", e.ID, chain.Bucket, e.Payload.Key, err)
 	case errors.Is(err, storage.ErrNotExist):
-		return fault.New(fault.Damaged, "backup %s in %s: its payload %s is missing", e.ID, chain.Bucket, e.Payload.Key)
+		f := fault.New(fault.Damaged, "backup %s in %s: its payload %s is missing", e.ID, chain.Bucket, e.Payload.Key)
+		f.Err = err // so that a drill can name it
+		return f
 	case err != nil && fault.Find(err) == nil && ctx.Err() == nil:
 		// A range of an object that was cut off fails in as many ways as there
 		// are storages; the listing tells it from a bad connection.

@@ -42,6 +42,7 @@ type Request struct {
 
 	Now      func() time.Time
 	Progress func(done, total int64) // plaintext bytes restored; may be nil
+	Trace    func(Phase)             // told when a phase has ended, also a failed one; may be nil
 }
 
 // Plan is a restore that was found possible.
@@ -121,21 +122,37 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 
 // open finds the backup in one target and holds the chain behind it to account.
 func open(ctx context.Context, req Request, t storage.Target) (candidate, error) {
-	bucket, err := t.Open(ctx)
+	var chain *catalog.Chain
+	var found *catalog.Found
+	err := req.traced(PhasePick, func() error {
+		bucket, err := t.Open(ctx)
+		if err != nil {
+			return err
+		}
+		c, err := catalog.Open(ctx, storage.Past(bucket), req.Signers)
+		if err != nil {
+			return err
+		}
+		chain = c.Chain(req.Database)
+		found, err = chain.Find(ctx, req.Wanted)
+		return err
+	})
 	if err != nil {
 		return candidate{}, err
 	}
-	c, err := catalog.Open(ctx, storage.Past(bucket), req.Signers)
-	if err != nil {
-		return candidate{}, err
-	}
-	chain := c.Chain(req.Database)
-	found, err := chain.Find(ctx, req.Wanted)
-	if err != nil {
-		return candidate{}, err
-	}
+	c := candidate{target: t.Name, chain: chain, found: found}
+	err = req.traced(PhaseChain, func() error {
+		c.path, err = way(ctx, req, chain, found)
+		return err
+	})
+	return c, err
+}
+
+// way is what a restore of the backup goes through, if the chain around it
+// holds.
+func way(ctx context.Context, req Request, chain *catalog.Chain, found *catalog.Found) ([]*catalog.Entry, error) {
 	if problems := chain.Links(ctx, found.Since, 0); len(problems) > 0 && !req.AllowBroken {
-		return candidate{}, fmt.Errorf("backup %s: %w", found.Entry.ID, problems[0])
+		return nil, fmt.Errorf("backup %s: %w", found.Entry.ID, problems[0])
 	}
 	if found.Head().Err != nil {
 		// With a chain that is allowed to be broken the head may be unreadable.
@@ -144,9 +161,9 @@ func open(ctx context.Context, req Request, t storage.Target) (candidate, error)
 	path, err := chain.Path(ctx, found.Entry)
 	var broken *catalog.BrokenPath
 	if errors.As(err, &broken) {
-		return candidate{}, offer(ctx, chain, found.Entry, broken.Sequence, err)
+		return nil, offer(ctx, chain, found.Entry, broken.Sequence, err)
 	}
-	return candidate{t.Name, chain, found, path}, err
+	return path, err
 }
 
 // fresh refuses a target whose newest backup is older than one that the
@@ -215,11 +232,12 @@ func (p *Plan) Run(ctx context.Context) (*Outcome, error) {
 	out := &Outcome{Entry: p.Entry, Target: p.Target, Path: p.req.Destination, Warnings: p.Warnings}
 	out.Warnings = append(out.Warnings, staged.own(p.Entry.Source)...)
 	out.Checked = staged.checked
-	if p.req.InPlace {
-		err = p.placeOver(ctx, staged, out)
-	} else {
-		err = placeNew(staged, p.req.Destination)
-	}
+	err = p.req.traced(PhasePlace, func() error {
+		if p.req.InPlace {
+			return p.placeOver(ctx, staged, out)
+		}
+		return placeNew(staged, p.req.Destination)
+	})
 	if err != nil {
 		return nil, placeError(err, filepath.Dir(p.req.Destination))
 	}

@@ -112,7 +112,7 @@ func (p *Plan) fill(ctx context.Context, s *staged) error {
 	if err := p.assemble(ctx, dst); err != nil {
 		return err
 	}
-	if err := s.file.Sync(); err != nil {
+	if err := p.req.traced(PhaseSync, s.file.Sync); err != nil {
 		return err
 	}
 	s.checked = p.req.Check
@@ -122,7 +122,8 @@ func (p *Plan) fill(ctx context.Context, s *staged) error {
 	if s.checked == "none" {
 		return nil
 	}
-	if err := sqlite.Check(ctx, s.path, s.checked); err != nil {
+	err := p.req.traced(PhaseCheck, func() error { return sqlite.Check(ctx, s.path, s.checked) })
+	if err != nil {
 		return fmt.Errorf("backup %s is what was signed, but: %w", p.Entry.ID, err)
 	}
 	return nil

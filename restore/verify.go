@@ -228,7 +228,7 @@ func (r *replay) open(ctx context.Context, e *catalog.Entry) error {
 			delete(r.hashes, e.Parent.Sequence)
 		}
 	}
-	hashes, err := layer(r.chain, e).Hashes(ctx, r.ids, parent)
+	hashes, err := layer(r.chain, e, nil).Hashes(ctx, r.ids, parent)
 	if err != nil {
 		return explain(ctx, r.chain, e, r.ids, err)
 	}
