@@ -156,6 +156,7 @@ func (p *parse) check() {
 	for _, name := range slices.Sorted(maps.Keys(p.config.Databases)) {
 		d, where := p.config.Databases[name], "databases."+name
 		p.unique(files, d.Path, where, "path", "one database has one name: a chain of backups belongs to it")
+		p.checkDrill(where, d)
 		for i, item := range d.Targets {
 			if _, ok := p.config.Targets[item]; !ok {
 				p.noTarget(item, fmt.Sprintf("%s.targets[%d]", where, i))

@@ -45,7 +45,11 @@ type Config struct {
 	Recipients      []string
 	RecipientsFiles []string // absolute
 	Compression     string   // default, better or best
-	SpoolLimit      int64    // bytes, of all databases together
+	DrillKey        string   // file, absolute; "": none
+	DrillScratch    string   // folder, absolute; "": chosen by what there is
+	DrillUser       string   // "": nobody
+	ProveKeyEvery   time.Duration
+	SpoolLimit      int64 // bytes, of all databases together
 	Targets         map[string]Target
 	Databases       map[string]Database
 	Daemon          Daemon
@@ -89,13 +93,16 @@ type Database struct {
 	Interval     time.Duration // of continuous protection
 	Keep         Keep
 	RPO          time.Duration // 0: none
-	Ping         Secret        // url of a dead man's switch; zero: none
+	RTO          time.Duration // 0: none
+	Drill        Drill
+	Ping         Secret // url of a dead man's switch; zero: none
 
 	// Of the daemon; "" is never, but for PruneSchedule where something is to
 	// be pruned.
 	Schedule       string
 	VerifySchedule string
 	PruneSchedule  string
+	DrillSchedule  string // "": weekly, where there is a DrillKey
 }
 
 // Daemon is how `emsafe daemon` runs.
@@ -126,6 +133,32 @@ type Channel struct {
 type Keep struct {
 	Last, Hourly, Daily, Weekly, Monthly, Yearly Count
 	Within                                       time.Duration
+}
+
+// Drill is what a drill of a database restores, and asks of it.
+type Drill struct {
+	Select []string // empty: latest and random
+	Limit  time.Duration
+	Rows   Percent // that every table must have kept
+	Newest string  // SQL
+	Canary bool
+	Checks map[string]Check
+}
+
+// Check is one of SQL, Command and Service, and what is expected of it.
+type Check struct {
+	SQL, Expect, Min, Max string
+	NewerThan             time.Duration
+	Command, Service      []string
+	Timeout               time.Duration
+	Ask                   map[string]Ask
+}
+
+// Ask is a question to a service.
+type Ask struct {
+	URL             string
+	Status          Count // 0: any of success
+	Header, Content string
 }
 
 // Count is a number of things.

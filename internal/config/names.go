@@ -22,6 +22,10 @@ func entries(k *key, a at) []entry {
 		return sorted(a.config.Databases, func(d *Database) at { return at{database: d} })
 	case "notify":
 		return sorted(a.config.Notify, func(c *Channel) at { return at{channel: c} })
+	case "databases.*.drill.checks":
+		return sorted(a.database.Drill.Checks, func(c *Check) at { return at{check: c} })
+	case "databases.*.drill.checks.*.ask":
+		return sorted(a.check.Ask, func(q *Ask) at { return at{ask: q} })
 	}
 	return nil
 }
@@ -47,6 +51,12 @@ func fresh(k *key, a at) (inner at, keep func(name string)) {
 	case "notify":
 		c := new(Channel)
 		return at{channel: c}, func(name string) { a.config.Notify[name] = *c }
+	case "databases.*.drill.checks":
+		c := new(Check)
+		return at{check: c}, func(name string) { put(&a.database.Drill.Checks, name, *c) }
+	case "databases.*.drill.checks.*.ask":
+		q := new(Ask)
+		return at{ask: q}, func(name string) { put(&a.check.Ask, name, *q) }
 	}
 	panic("config: no place for what is below " + k.path)
 }
@@ -57,4 +67,11 @@ func controlOK(s string) (why, hint string) {
 		return "is no id of a control: " + quoted(s), "one short line, as in SOC 2 A1.2"
 	}
 	return "", ""
+}
+
+func put[T any](m *map[string]T, name string, value T) {
+	if *m == nil {
+		*m = map[string]T{}
+	}
+	(*m)[name] = value
 }

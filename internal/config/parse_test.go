@@ -40,7 +40,7 @@ func TestParseEverything(t *testing.T) {
 		File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: "web1", State: "/var/lib/emsafe", Zone: "Europe/Berlin", Controls: []string{"SOC 2 A1.2", "ISO 27001 A.8.13"},
 		SigningKey: "/etc/emsafe/signing_key", AllowedSigners: "/etc/emsafe/allowed_signers",
 		Recipients: []string{"age1abc", "ssh-ed25519 AAAA me@home"}, RecipientsFiles: []string{"/etc/emsafe/recipients.txt"},
-		Compression: "better", SpoolLimit: 2 << 30,
+		Compression: "better", SpoolLimit: 2 << 30, DrillKey: "/etc/emsafe/drill_key", DrillScratch: "/srv/scratch", DrillUser: "app-drill", ProveKeyEvery: 90 * 24 * time.Hour,
 		Targets: map[string]config.Target{
 			"local": {URL: "file:///srv/back%20ups"},
 			"offsite": {
@@ -52,9 +52,21 @@ func TestParseEverything(t *testing.T) {
 		},
 		Databases: map[string]config.Database{
 			"app": {Path: "/srv/app/app.db", Targets: []string{"local"}, MaxHold: 100 * time.Millisecond, AllowBlock: true, MaxSnapshot: time.Hour, MaxWALGrowth: 2e9,
-				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Ping: config.EnvSecret("PING"), Schedule: "17 3 * * *", VerifySchedule: "0 5 * * 0", PruneSchedule: "every 1d", Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
+				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Ping: config.EnvSecret("PING"), Schedule: "17 3 * * *", VerifySchedule: "0 5 * * 0", PruneSchedule: "every 1d", RTO: 15 * time.Minute, DrillSchedule: "every 7d",
+				Drill: config.Drill{
+					Select: []string{"latest", "7d"}, Limit: 30 * time.Minute, Rows: 90, Newest: "SELECT max(at) FROM orders", Canary: true,
+					Checks: map[string]config.Check{
+						"count": {SQL: "SELECT count(*) FROM orders", Min: "10", Max: "1e6", Timeout: time.Minute},
+						"fresh": {SQL: "SELECT max(at) FROM orders", NewerThan: time.Hour, Timeout: time.Minute},
+						"tool":  {Command: []string{"/bin/tool", "{database}"}, Expect: "ok", Timeout: 5 * time.Minute},
+						"web": {Service: []string{"/bin/app", "{port}"}, Timeout: time.Minute, Ask: map[string]config.Ask{
+							"health": {URL: "http://127.0.0.1:{port}/health", Status: 200},
+							"home":   {URL: "http://localhost:{port}/", Header: "Content-Type: text/html", Content: "Welcome"},
+						}},
+					},
+				}, Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
 			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30,
-				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second},
+				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second, Drill: config.Drill{Limit: time.Hour, Rows: 50}},
 		},
 	}
 	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Token: config.EnvSecret("PAGE_TOKEN"), Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
@@ -180,7 +192,7 @@ func TestRenderRoundTrip(t *testing.T) {
 				Path: path.Draw(t, "database"), Targets: []string{"null", "123"}, AllowBlock: rapid.Bool().Draw(t, "block"),
 				MaxHold:     time.Duration(rapid.Int64Range(10, 60000).Draw(t, "hold")) * time.Millisecond,
 				MaxSnapshot: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "snapshot")) * time.Millisecond, MaxWALGrowth: rapid.Int64Range(1<<20, 1<<50).Draw(t, "growth"),
-				FullEvery: time.Duration(rapid.Int64Range(1, 5256000).Draw(t, "full")) * time.Minute, FullShare: config.Percent(rapid.IntRange(0, 100).Draw(t, "share")),
+				FullEvery: time.Duration(rapid.Int64Range(1, 5256000).Draw(t, "full")) * time.Minute, FullShare: config.Percent(rapid.IntRange(0, 100).Draw(t, "share")), Drill: config.Drill{Limit: time.Hour, Rows: 50},
 				Unchanged: rapid.SampledFrom([]string{"heartbeat", "skip"}).Draw(t, "unchanged"), Continuous: rapid.Bool().Draw(t, "continuous"),
 				Keep:     config.Keep{Weekly: config.Count(rapid.IntRange(0, 10).Draw(t, "weekly"))},
 				Interval: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "interval")) * time.Millisecond,

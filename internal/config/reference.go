@@ -23,7 +23,7 @@ One YAML file, by default ` + "`/etc/emsafe/emsafe.yaml`" + ` for root and ` + "
 `)
 	for i := range keys {
 		k := &keys[i]
-		name := strings.Replace(k.path, ".*", ".NAME", 1)
+		name := strings.ReplaceAll(k.path, ".*", ".NAME")
 		switch {
 		case k.kind == kindNames:
 			fmt.Fprintf(&b, "## %s\n\n%s %s\n\n", name, k.what, k.why)
@@ -98,6 +98,8 @@ func (k *key) typeName() string {
 		return "list of target names"
 	case kindSecret:
 		return "source of a secret"
+	case kindValue:
+		return "text or number"
 	}
 	return "text"
 }

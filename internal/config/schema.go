@@ -81,6 +81,8 @@ func valueSchema(k *key) object {
 		return orVariable(object{"type": "integer", "minimum": 0})
 	case kindPercent:
 		return object{"anyOf": []any{object{"type": "integer", "minimum": 0, "maximum": 100}, object{"type": "string", "pattern": `^(100|[0-9]?[0-9])%?$|\$\{`}}}
+	case kindValue:
+		return object{"anyOf": []any{object{"type": "string", "minLength": 1}, object{"type": "number"}}}
 	case kindAddress:
 		return object{"type": "string", "pattern": `^(file:///|s3://)|\$\{`}
 	case kindEndpoint:

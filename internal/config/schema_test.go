@@ -73,13 +73,14 @@ func validate(root, schema map[string]any, doc any, where string) (bad []string)
 	array, isArray := doc.([]any)
 	_, isBool := doc.(bool)
 	_, isInteger := doc.(int)
+	_, isFloat := doc.(float64)
 	for keyword, v := range schema {
 		switch keyword {
 		case "$schema", "$defs", "title", "description", "default", "uniqueItems", "properties":
 		case "$ref":
 			bad = append(bad, validate(root, root["$defs"].(map[string]any)[strings.TrimPrefix(v.(string), "#/$defs/")].(map[string]any), doc, where)...)
 		case "type":
-			if !map[string]bool{"object": isObject, "string": isText, "array": isArray, "boolean": isBool, "integer": isInteger}[v.(string)] {
+			if !map[string]bool{"object": isObject, "string": isText, "array": isArray, "boolean": isBool, "integer": isInteger, "number": isInteger || isFloat}[v.(string)] {
 				complain("is no " + v.(string))
 			}
 		case "required":

@@ -85,6 +85,10 @@ var (
 		sourceUntouched, "Restore the newest backup that passes its check: `emsafe restore --check full`.")
 	Replaced = kind("replaced", 11, "The database file was replaced while it was read.",
 		sourceUntouched, "Run again when the deploy or restore that replaced it has finished.")
+	DrillFailed = kind("drill-failed", 20, "A drill restored a backup, and it is not what it must be, or it could not be restored.",
+		"The source database was not touched; other backups may be whole.", "Read the checks that failed (`emsafe drill show`). Drill an older backup or another target (--select, --target), and back up anew once the cause is known.")
+	ObjectiveMissed = kind("objective-missed", 21, "A drill restored a backup that is whole, but later, or with more lost, than the objective allows.",
+		"The backup is whole and restores.", "Back up more often (`interval`, `schedule`), bring the target nearer, or state an objective that can be kept.")
 	Stale = kind("stale", 22, "A database's newest backup is older than its objective allows.",
 		"Earlier backups are untouched.", "`emsafe status` shows which, and why; `emsafe backup` takes one now.")
 	Usage = kind("usage", 64, "The command line is wrong.",
