@@ -1,5 +1,6 @@
-// Package command is the one door to other programs, for hooks and for
-// commands that print a secret. [Run] is all of it.
+// Package command is the one door to other programs, for hooks, for commands
+// that print a secret, and for what a drill starts. [Run] runs one to its end,
+// [Start] one that is to be stopped.
 //
 // A command gets the arguments as they are, without a shell, the environment
 // of this process, and neither input nor terminal. It has a bounded time and a
@@ -37,6 +38,35 @@ type Options struct {
 	Timeout time.Duration // 0: DefaultTimeout; negative: none
 	Env     []string      // NAME=value, in addition to this process's
 	Dir     string        // working folder; "" is this process's
+	Bare    bool          // of this process's environment only PATH, LANG and TZ: what else is there may be secret
+	As      *User         // nil: the user of this process; only root can be another
+}
+
+// User is somebody else to run a command as, without further groups.
+type User struct{ UID, GID uint32 }
+
+// environment is what the command gets to see.
+func (o Options) environment() []string {
+	if !o.Bare {
+		return append(os.Environ(), o.Env...)
+	}
+	var env []string
+	for _, name := range []string{"PATH", "LANG", "TZ"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return append(env, o.Env...)
+}
+
+// attributes put the command into a session of its own: a group that can be
+// killed as a whole, and no terminal on which a question would wait for ever.
+func (o Options) attributes() *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Setsid: true}
+	if o.As != nil {
+		a.Credential = &syscall.Credential{Uid: o.As.UID, Gid: o.As.GID}
+	}
+	return a
 }
 
 var (
@@ -66,12 +96,7 @@ func Run(ctx context.Context, argv []string, opts Options) (stdout []byte, err e
 	var errs last
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = opts.Dir, out, &errs, grace
-	if len(opts.Env) > 0 {
-		cmd.Env = append(os.Environ(), opts.Env...)
-	}
-	// A session of its own: a group that can be killed as a whole, and no
-	// terminal on which a question would wait for ever.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Env, cmd.SysProcAttr = opts.environment(), opts.attributes()
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 
 	err = cmd.Run()
@@ -96,6 +121,9 @@ func killGroup(pid int) error {
 	}
 	return err
 }
+
+// endGroup asks a command and what it started to end.
+func endGroup(pid int) { syscall.Kill(-pid, syscall.SIGTERM) } //nolint:errcheck // who does not hear is killed later
 
 // head keeps the beginning of what is written, and calls full when there is
 // more than Limit.
