@@ -60,8 +60,8 @@ var floors = map[string][]string{
 	"backup":  {"storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic"},
 	"restore": {"storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic"},
 
-	// 3: a drill is a real restore, and is looked at.
-	"drill": {"restore", "storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "internal/report"},
+	// 3: a drill is a real restore, and is looked at; it starts the application.
+	"drill": {"restore", "internal/command", "storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "internal/report"},
 
 	// 4: what runs by itself. Its page shows what it is given, and asks nobody.
 	"internal/daemon/page": {"internal/report"},

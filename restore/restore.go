@@ -120,6 +120,12 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 	return plan, plan.look()
 }
 
+// Into says where the restore goes, for a request that left it open.
+func (p *Plan) Into(destination string) error {
+	p.req.Destination = destination
+	return p.look()
+}
+
 // open finds the backup in one target and holds the chain behind it to account.
 func open(ctx context.Context, req Request, t storage.Target) (candidate, error) {
 	var chain *catalog.Chain

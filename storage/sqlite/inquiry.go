@@ -22,10 +22,10 @@ import (
 type Inquiry struct{ c *connection }
 
 const (
-	mostValue   = 64 << 20 // bytes of a value or row that a question may touch
-	mostRows    = 100_000  // rows of an answer that are read
-	mostTables  = 10_000
-	inquiryPage = 64 << 10 // KiB of page cache
+	mostValue    = 64 << 20 // bytes of a value or row that a question may touch
+	mostRows     = 100_000  // rows of an answer that are read
+	mostTables   = 10_000
+	inquiryCache = 64 << 10 // KiB of pages that are kept in memory
 )
 
 // Inquire opens the file.
@@ -34,7 +34,7 @@ func Inquire(ctx context.Context, path string) (*Inquiry, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, pragma := range []string{"query_only = 1", "cell_size_check = 1", fmt.Sprintf("cache_size = -%d", inquiryPage)} {
+	for _, pragma := range []string{"query_only = 1", "cell_size_check = 1", fmt.Sprintf("cache_size = -%d", inquiryCache)} {
 		if err := c.exec(ctx, "PRAGMA "+pragma); err != nil {
 			c.close() //nolint:errcheck // the first error counts
 			return nil, err
