@@ -54,6 +54,8 @@ type Config struct {
 	Databases       map[string]Database
 	Daemon          Daemon
 	Notify          map[string]Channel
+	Harden          Harden
+	Waivers         map[string]Waiver
 
 	origins map[string]Origin
 }
@@ -93,6 +95,8 @@ type Database struct {
 	Interval     time.Duration // of continuous protection
 	Keep         Keep
 	RPO          time.Duration // 0: none
+	Group        string        // that may share the files; "": none
+	Unit         string        // of the application: a name, or a file's path; "": unknown
 	RTO          time.Duration // 0: none
 	Drill        Drill
 	Ping         Secret // url of a dead man's switch; zero: none
@@ -112,6 +116,21 @@ type Daemon struct {
 	Socket string // file, absolute; "": in the runtime or the state folder
 	Heavy  Count  // jobs at a time that read or write much
 	Ping   Secret // url of a dead man's switch for the daemon's own life; zero: none
+}
+
+// Harden is how what surrounds the databases is looked at.
+type Harden struct {
+	Schedule string // of the daemon; "": never
+	FailOn   string // severity from which `harden check` fails
+	Enforce  bool   // the daemon mends modes that drifted
+}
+
+// Waiver is a finding that is to be lived with, until a day.
+type Waiver struct {
+	Finding string // its id
+	Subject string // pattern; "": all
+	Reason  string
+	Until   string // day, as 2027-01-31
 }
 
 // Channel is a way to reach somebody: one of URL, SMTP and Command.

@@ -36,6 +36,7 @@ type at struct {
 	target   *Target
 	database *Database
 	channel  *Channel
+	waiver   *Waiver
 	check    *Check
 	ask      *Ask
 }
@@ -86,7 +87,7 @@ func find(path string) *key {
 
 // keys is the table. Its order is the order of the reference and of a file
 // that emsafe writes.
-var keys = slices.Concat(hostKeys, databaseKeys, drillKeys, promiseKeys, daemonKeys)
+var keys = slices.Concat(hostKeys, databaseKeys, drillKeys, promiseKeys, daemonKeys, hardenKeys)
 
 // hostKeys are those of the host and its targets.
 var hostKeys = []key{

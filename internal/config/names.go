@@ -20,6 +20,8 @@ func entries(k *key, a at) []entry {
 		return sorted(a.config.Targets, func(t *Target) at { return at{target: t} })
 	case "databases":
 		return sorted(a.config.Databases, func(d *Database) at { return at{database: d} })
+	case "waivers":
+		return sorted(a.config.Waivers, func(w *Waiver) at { return at{waiver: w} })
 	case "notify":
 		return sorted(a.config.Notify, func(c *Channel) at { return at{channel: c} })
 	case "databases.*.drill.checks":
@@ -48,6 +50,9 @@ func fresh(k *key, a at) (inner at, keep func(name string)) {
 	case "databases":
 		d := new(Database)
 		return at{database: d}, func(name string) { a.config.Databases[name] = *d }
+	case "waivers":
+		w := new(Waiver)
+		return at{waiver: w}, func(name string) { a.config.Waivers[name] = *w }
 	case "notify":
 		c := new(Channel)
 		return at{channel: c}, func(name string) { a.config.Notify[name] = *c }

@@ -52,7 +52,7 @@ func TestParseEverything(t *testing.T) {
 		},
 		Databases: map[string]config.Database{
 			"app": {Path: "/srv/app/app.db", Targets: []string{"local"}, MaxHold: 100 * time.Millisecond, AllowBlock: true, MaxSnapshot: time.Hour, MaxWALGrowth: 2e9,
-				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Ping: config.EnvSecret("PING"), Schedule: "17 3 * * *", VerifySchedule: "0 5 * * 0", PruneSchedule: "every 1d", RTO: 15 * time.Minute, DrillSchedule: "every 7d",
+				FullEvery: 24 * time.Hour, FullShare: 20, Unchanged: "skip", Continuous: true, Interval: time.Second, RPO: time.Hour, Group: "app", Unit: "app.service", Ping: config.EnvSecret("PING"), Schedule: "17 3 * * *", VerifySchedule: "0 5 * * 0", PruneSchedule: "every 1d", RTO: 15 * time.Minute, DrillSchedule: "every 7d",
 				Drill: config.Drill{
 					Select: []string{"latest", "7d"}, Limit: 30 * time.Minute, Rows: 90, Newest: "SELECT max(at) FROM orders", Canary: true,
 					Checks: map[string]config.Check{
@@ -70,6 +70,8 @@ func TestParseEverything(t *testing.T) {
 		},
 	}
 	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Token: config.EnvSecret("PAGE_TOKEN"), Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
+	want.Harden = config.Harden{Schedule: "0 6 * * *", FailOn: "medium", Enforce: true}
+	want.Waivers = map[string]config.Waiver{"disk": {Finding: "EMS-DISK-003", Subject: "/srv", Reason: "the provider does it", Until: "2027-06-30"}}
 	want.Notify = map[string]config.Channel{
 		"chat":  {URL: config.EnvSecret("CHAT"), Service: "matrix", Token: config.EnvSecret("TOKEN"), Room: "!a:b", Security: "starttls"},
 		"ops":   {Service: "json", SMTP: "mail.example.org:465", Security: "tls", User: "u", Password: config.FileSecret("/etc/password"), From: "emsafe@example.org", To: []string{"ops@example.org"}},
@@ -181,6 +183,7 @@ func TestRenderRoundTrip(t *testing.T) {
 			File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: rapid.StringMatching(`[a-z0-9][a-z0-9.]{0,5}`).Draw(t, "host"), State: path.Draw(t, "state") + "/state",
 			SigningKey: path.Draw(t, "key"), AllowedSigners: path.Draw(t, "signers"), Compression: rapid.SampledFrom([]string{"better", "default", "best"}).Draw(t, "level"),
 			SpoolLimit: rapid.Int64Range(16<<20, 1<<50).Draw(t, "spool"), Daemon: config.Daemon{Heavy: config.Count(rapid.IntRange(2, 9).Draw(t, "heavy"))},
+			Harden: config.Harden{FailOn: "low"}, Waivers: map[string]config.Waiver{"w": {Finding: "EMS-A-1", Reason: word.Draw(t, "reason") + "x", Until: "2027-01-01"}},
 			Notify:     map[string]config.Channel{"p": {Service: "json", Security: "starttls", Command: []string{path.Draw(t, "command"), word.Draw(t, "argument"), "a", "a"}}},
 			Recipients: []string{"age1" + word.Draw(t, "recipient"), "ssh-rsa " + word.Draw(t, "ssh")},
 			Targets: map[string]config.Target{"null": {URL: "file:///b"}, "123": {

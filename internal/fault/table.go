@@ -91,6 +91,8 @@ var (
 		"The backup is whole and restores.", "Back up more often (`interval`, `schedule`), bring the target nearer, or state an objective that can be kept.")
 	Stale = kind("stale", 22, "A database's newest backup is older than its objective allows.",
 		"Earlier backups are untouched.", "`emsafe status` shows which, and why; `emsafe backup` takes one now.")
+	Findings = kind("findings", 23, "Something is open that is not to be.",
+		"Nothing was changed.", "Mend what is shown, worst first; `emsafe harden apply` does what it can. What is to be lived with gets a waiver, with a reason and a day.")
 	Usage = kind("usage", 64, "The command line is wrong.",
 		"Nothing was done.", "See `emsafe help` and the command's --help.")
 	Config = kind("configuration", 78, "The configuration cannot be used.",
