@@ -1,0 +1,271 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"emsafe/internal/fault"
+	"emsafe/internal/finding"
+	"emsafe/internal/journal"
+	"emsafe/storage/harden"
+)
+
+func (p *program) hardenCommand() *cli.Command {
+	failOn := &cli.StringFlag{Name: "fail-on", Usage: "fail from this `SEVERITY` on: info, low, medium, high or critical; default: the configuration's"}
+	return group("harden", "find, and mend, what is wrong around the databases: modes, logs, processes, disks, the backups themselves",
+		&cli.Command{
+			Name: "check", Usage: "look, and change nothing", ArgsUsage: "[NAME…]",
+			Description: "Ends with exit code 23 if something is open from --fail-on on. What is to be lived with has a waiver in the configuration, with a reason and a day.",
+			Flags:       []cli.Flag{failOn, &cli.StringFlag{Name: "format", Usage: "`FORMAT`: text, json, junit or sarif", Value: "text"}},
+			Action:      p.hardenCheck,
+		},
+		&cli.Command{
+			Name: "apply", Usage: "mend what emsafe can: modes and access lists of files", ArgsUsage: "[NAME…]",
+			Description: "Files are held by descriptors that open nothing, so the application goes on and keeps its locks. What is changed is written down; `emsafe harden undo` takes it back.",
+			Flags:       []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "show what would be changed"}},
+			Action:      p.hardenApply,
+		},
+		&cli.Command{Name: "undo", Usage: "take back what apply changed", Action: p.hardenUndo})
+}
+
+// hardenRecord is what apply changed.
+const hardenRecord = "harden.jsonl"
+
+// looked is what a look at one database gave.
+type looked struct {
+	name string
+	plan *harden.Plan
+}
+
+// lookAt looks at databases and at what belongs to all of them.
+func (s *site) lookAt(names []string, now time.Time) ([]looked, []finding.Finding, error) {
+	var all []looked
+	var found []finding.Finding
+	var known []string
+	for _, d := range s.cfg.Databases {
+		known = append(known, d.Path)
+	}
+	for i, name := range names {
+		d := s.cfg.Databases[name]
+		subject := harden.Subject{Name: name, Database: d.Path, Known: known, Group: d.Group}
+		if i == 0 {
+			subject.Own = s.ownFiles()
+		}
+		plan, err := harden.Look(subject, now)
+		if err != nil {
+			found = append(found, finding.Finding{ID: "EMS-DB-000", Severity: finding.High, Title: "the database cannot be looked at", Subject: d.Path, Found: err.Error(),
+				Why: "What cannot be read cannot be backed up.", Remedy: "Correct the path in the configuration, or the access to it."})
+			continue
+		}
+		all = append(all, looked{name, plan})
+		found = append(found, plan.Findings...)
+		found = append(found, s.backupFindings(name, now)...)
+	}
+	found = append(found, s.hostFindings()...)
+	return all, finding.Waive(dedupe(found), s.waivers(), now), nil
+}
+
+// dedupe leaves out what several databases share: a folder, a disk, a process.
+func dedupe(list []finding.Finding) []finding.Finding {
+	seen := map[[2]string]bool{}
+	return slices.DeleteFunc(list, func(f finding.Finding) bool {
+		key := [2]string{f.ID, f.Subject}
+		was := seen[key]
+		seen[key] = true
+		return was
+	})
+}
+
+func (s *site) ownFiles() []harden.Own {
+	own := []harden.Own{{Path: s.cfg.File}, {Path: s.cfg.AllowedSigners}, {Path: s.cfg.SigningKey, Secret: true}, {Path: s.cfg.State}, {Path: filepath.Join(s.cfg.State, "spool")}}
+	if s.cfg.PruneKey != "" {
+		own = append(own, harden.Own{Path: s.cfg.PruneKey, Secret: true})
+	}
+	if s.cfg.DrillKey != "" {
+		own = append(own, harden.Own{Path: s.cfg.DrillKey, Secret: true})
+	}
+	return own
+}
+
+func (s *site) waivers() []finding.Waiver {
+	var list []finding.Waiver
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Waivers)) {
+		w := s.cfg.Waivers[name]
+		until, _ := time.Parse(time.DateOnly, w.Until) // the configuration was checked
+		list = append(list, finding.Waiver{Name: name, ID: w.Finding, Subject: w.Subject, Reason: w.Reason, Until: until})
+	}
+	return list
+}
+
+func (p *program) hardenCheck(c *cli.Context) error {
+	s, names, err := p.hardenNames(c)
+	if err != nil {
+		return err
+	}
+	from, err := s.failFrom(c.String("fail-on"))
+	if err != nil {
+		return err
+	}
+	_, found, err := s.lookAt(names, p.now())
+	if err != nil {
+		return err
+	}
+	format := c.String("format")
+	if p.print.json {
+		format = "json"
+	}
+	switch format {
+	case "text":
+		p.showFindings(found)
+	case "json":
+		p.print.object(p.stdout, map[string]any{"grade": finding.Grade(found), "findings": found})
+	case "junit":
+		err = finding.JUnit(p.stdout, "emsafe harden", found, from)
+	case "sarif":
+		err = finding.SARIF(p.stdout, "emsafe", version(), found)
+	default:
+		err = usage("--format is text, json, junit or sarif, not %q", format)
+	}
+	if err != nil {
+		return err
+	}
+	return failing(found, from)
+}
+
+// failing is an error if something is open from a severity on.
+func failing(found []finding.Finding, from finding.Severity) error {
+	n, first := 0, ""
+	for _, f := range found {
+		if f.Open() && f.Severity >= from {
+			if n++; n == 1 {
+				first = f.ID + ", " + f.Title + ": " + f.Subject
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fault.New(fault.Findings, "%d findings are open from %s on; the first: %s", n, from, first)
+}
+
+func (s *site) failFrom(flag string) (finding.Severity, error) {
+	var from finding.Severity
+	if flag == "" {
+		flag = s.cfg.Harden.FailOn
+	}
+	if err := from.UnmarshalText([]byte(flag)); err != nil {
+		return 0, usage("--fail-on: %w", err)
+	}
+	return from, nil
+}
+
+func (p *program) hardenNames(c *cli.Context) (*site, []string, error) {
+	s, err := p.site(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.cfg == nil {
+		return nil, nil, noConfiguration()
+	}
+	names := c.Args().Slice()
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(s.cfg.Databases))
+	}
+	for _, name := range names {
+		if _, ok := s.cfg.Databases[name]; !ok {
+			return nil, nil, noDatabase(name, slices.Sorted(maps.Keys(s.cfg.Databases)))
+		}
+	}
+	return s, names, nil
+}
+
+func (p *program) showFindings(found []finding.Finding) {
+	waived := 0
+	for _, f := range found {
+		if !f.Open() {
+			waived++
+			continue
+		}
+		mends := ""
+		if f.Fix {
+			mends = "  (emsafe harden apply does it)"
+		}
+		p.print.line("%-8s %s  %s: %s%s", f.Severity, f.ID, f.Title, f.Subject, mends)
+		p.print.line("         found:  %s", f.Found)
+		p.print.line("         why:    %s", f.Why)
+		p.print.line("         remedy: %s", f.Remedy)
+	}
+	p.print.line("grade %s: %d open, %d waived", finding.Grade(found), len(found)-waived, waived)
+}
+
+func (p *program) hardenApply(c *cli.Context) error {
+	s, names, err := p.hardenNames(c)
+	if err != nil {
+		return err
+	}
+	all, _, err := s.lookAt(names, p.now())
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		n := 0
+		for _, l := range all {
+			for _, change := range l.plan.Changes {
+				p.print.line("would change %s", change)
+				n++
+			}
+		}
+		p.print.emit(map[string]any{"dry_run": true, "changes": n})
+		p.print.done("%d changes; nothing was done", n)
+		return nil
+	}
+	done, err := s.applyHarden(all)
+	for _, change := range done {
+		p.print.line("%s", change)
+	}
+	p.print.emit(map[string]any{"changed": done})
+	if err == nil {
+		p.print.done("%d changes", len(done))
+	}
+	return err
+}
+
+// applyHarden makes the changes of all plans.
+func (s *site) applyHarden(all []looked) ([]harden.Change, error) {
+	var done []harden.Change
+	var failed []error
+	for _, l := range all {
+		made, err := l.plan.Apply(filepath.Join(s.cfg.State, hardenRecord), s.p.now())
+		done = append(done, made...)
+		if err != nil {
+			failed = append(failed, err)
+		}
+		if len(made) > 0 || err != nil {
+			s.record(journal.Entry{Action: "harden", Database: l.name, What: fmt.Sprintf("%d modes changed", len(made))}, err)
+		}
+	}
+	return done, worst(failed)
+}
+
+func (p *program) hardenUndo(c *cli.Context) error {
+	s, _, err := p.hardenNames(c)
+	if err != nil {
+		return err
+	}
+	done, err := harden.Undo(filepath.Join(s.cfg.State, hardenRecord), p.now())
+	for _, change := range done {
+		p.print.line("%s", change)
+	}
+	p.print.emit(map[string]any{"changed": done})
+	if len(done) > 0 || err != nil {
+		s.record(journal.Entry{Action: "harden undo", What: fmt.Sprintf("%d modes put back", len(done))}, err)
+	} else {
+		p.print.done("there is nothing to take back")
+	}
+	return err
+}
