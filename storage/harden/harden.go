@@ -81,6 +81,13 @@ func Look(s Subject, now time.Time) (*Plan, error) {
 		l.own(own)
 	}
 	finding.Sort(l.findings)
+	if s.Database != real {
+		// Whoever may change the link would decide whose modes are changed.
+		l.changes = nil
+		for i := range l.findings {
+			l.findings[i].Fix = false
+		}
+	}
 	return &Plan{l.findings, l.changes}, nil
 }
 
@@ -174,9 +181,12 @@ func (l *look) mode(path string, st stat, allowed fs.FileMode, id, title, why st
 		severity = finding.Low
 	}
 	want := have &^ extra
+	fix := st.IsDir() || st.links == 1 // what has another name may be somebody else's
 	l.add(finding.Finding{ID: id, Severity: severity, Title: title, Subject: path, Found: fmt.Sprintf("mode %04o, %s:%s; at most %04o is right", octal(have), owner(st.uid), group(st.gid), octal(allowed)),
-		Why: why, Remedy: fmt.Sprintf("chmod %04o %s; and a umask of 0077 for the application.", octal(want), path), Fix: true})
-	l.changes = append(l.changes, change(path, st, want, false))
+		Why: why, Remedy: fmt.Sprintf("chmod %04o %s; and a umask of 0077 for the application.", octal(want), path), Fix: fix})
+	if fix {
+		l.changes = append(l.changes, change(path, st, want, false))
+	}
 }
 
 // octal is a mode as chmod takes it.
@@ -228,7 +238,7 @@ func (l *look) path(given, real string) {
 			l.add(finding.Finding{ID: "EMS-FILE-009", Severity: finding.Medium, Title: "a folder on the way belongs to somebody else", Subject: dir,
 				Found: "it belongs to " + owner(st.uid) + ", the database to " + owner(file.uid), Why: "The owner of a folder can replace what is in it.", Remedy: "chown root " + dir + ", or move the database."})
 		}
-		if st.uid == 0 && !writable || dir == filepath.Dir(dir) {
+		if dir == filepath.Dir(dir) {
 			return
 		}
 	}
