@@ -3,7 +3,10 @@ package drill
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -13,8 +16,9 @@ import (
 )
 
 const (
-	reportPrefix = "reports/"
-	maxReport    = 16 << 20 // bytes; a report has some tens of thousands
+	inTargets = "reports/drills/" // DATABASE/HOST/NUMBER
+	inState   = "drills"          // DATABASE/NUMBER
+	mostBytes = 16 << 20          // a report has some tens of thousands
 )
 
 // Open verifies a signed report against the pinned keys and reads it. One that
@@ -47,7 +51,47 @@ func Open(object []byte, signers seal.Signers) (Signed, error) {
 // change. The zero value is empty; its methods are safe for concurrent use.
 type Library struct {
 	mu    sync.Mutex
-	known map[string]Signed // by bucket and key
+	known map[string]Signed // by where it lies
+}
+
+// read gives one report, from memory if it was read before.
+func (l *Library) read(at string, signers seal.Signers, object func() ([]byte, error)) (Signed, error) {
+	if s, ok := l.known[at]; ok {
+		return s, nil
+	}
+	data, err := object()
+	if err != nil {
+		return Signed{}, err
+	}
+	s, err := Open(data, signers)
+	if err != nil {
+		return Signed{}, fmt.Errorf("%s: %w", at, err)
+	}
+	if l.known == nil {
+		l.known = map[string]Signed{}
+	}
+	l.known[at] = s
+	return s, nil
+}
+
+// Local gives the reports of the drills that this host held, from its own
+// state folder. Problems are as in [Library.Read].
+func (l *Library) Local(state string, signers seal.Signers) (reports []Signed, problems []error, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	files, err := filepath.Glob(filepath.Join(state, inState, "*", "[0-9]*"))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, file := range files {
+		s, err := l.read(file, signers, func() ([]byte, error) { return os.ReadFile(file) })
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		reports = append(reports, s)
+	}
+	return reports, problems, nil
 }
 
 // Read gives the reports of all drills in a target. What cannot be verified is
@@ -55,27 +99,19 @@ type Library struct {
 func (l *Library) Read(ctx context.Context, b storage.Bucket, signers seal.Signers) (reports []Signed, problems []error, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.known == nil {
-		l.known = map[string]Signed{}
-	}
-	for info, err := range b.List(ctx, reportPrefix, "") {
+	for info, err := range b.List(ctx, inTargets, "") {
 		if err != nil {
 			return nil, nil, err
 		}
-		at := b.String() + " " + info.Key
-		s, ok := l.known[at]
-		if !ok {
-			object, err := storage.ReadAll(ctx, b, info.Key, maxReport)
-			if err != nil {
-				return nil, nil, err
-			}
-			if s, err = Open(object, signers); err != nil {
-				problems = append(problems, fmt.Errorf("%s: %w", info.Key, err))
-				continue
-			}
-			l.known[at] = s
+		s, err := l.read(b.String()+" "+info.Key, signers, func() ([]byte, error) { return storage.ReadAll(ctx, b, info.Key, mostBytes) })
+		switch {
+		case errors.Is(err, fault.Forged), errors.Is(err, fault.Unsupported), errors.Is(err, fault.Damaged):
+			problems = append(problems, err)
+		case err != nil:
+			return nil, nil, err
+		default:
+			reports = append(reports, s)
 		}
-		reports = append(reports, s)
 	}
 	return reports, problems, nil
 }

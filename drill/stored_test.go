@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -72,17 +74,17 @@ func TestLibraryReadsOnce(t *testing.T) {
 		}
 	}
 	one := s.report("app", sampleStart, nil)
-	put("reports/app/1", one.Object)
-	put("reports/app/2", bytes.Replace(one.Object, []byte("app"), []byte("apq"), 1))
-	put("databases/app/manifests/1", one.Object) // lies elsewhere
+	put("reports/drills/app/vm/1", one.Object)
+	put("reports/drills/app/vm/2", bytes.Replace(one.Object, []byte("app"), []byte("apq"), 1))
+	put("reports/exercises/1", one.Object) // lies elsewhere
 	var l Library
 	for range 2 {
 		reports, problems, err := l.Read(ctx, b, signers)
-		if err != nil || len(reports) != 1 || len(problems) != 1 || !strings.Contains(problems[0].Error(), "reports/app/2") {
+		if err != nil || len(reports) != 1 || len(problems) != 1 || !strings.Contains(problems[0].Error(), "reports/drills/app/vm/2") {
 			t.Fatalf("%d reports, %v, %v", len(reports), problems, err)
 		}
 	}
-	put("reports/app/3", s.report("app", sampleStart.AddDate(0, 0, 1), nil).Object)
+	put("reports/drills/app/vm/3", s.report("app", sampleStart.AddDate(0, 0, 1), nil).Object)
 	if reports, _, err := l.Read(ctx, b, signers); err != nil || len(reports) != 2 {
 		t.Errorf("%d reports, %v", len(reports), err)
 	}
@@ -93,5 +95,33 @@ func TestLibraryReadsOnce(t *testing.T) {
 	}
 	if reports, _, err := l.Read(ctx, b, signers); err != nil || len(reports) != 0 {
 		t.Errorf("what is gone is still there: %d, %v", len(reports), err)
+	}
+}
+
+func TestLibraryReadsWhatThisHostHeld(t *testing.T) {
+	t.Parallel()
+	s := newSampler(t)
+	signers, err := seal.ParseSigners([]byte(s.key.AllowedSigners("vm")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := t.TempDir()
+	var l Library
+	if reports, problems, err := l.Local(state, signers); len(reports)+len(problems) > 0 || err != nil {
+		t.Errorf("of nothing: %v %v %v", reports, problems, err)
+	}
+	folder := filepath.Join(state, "drills", "app")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	one := s.report("app", sampleStart, nil)
+	for name, data := range map[string][]byte{"00000000000000000001": one.Object, "00000000000000000002": []byte("torn"), ".tmp": []byte("in the making")} {
+		if err := os.WriteFile(filepath.Join(folder, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reports, problems, err := l.Local(state, signers)
+	if err != nil || len(reports) != 1 || reports[0].Digest() != one.Digest() || len(problems) != 1 || !strings.Contains(problems[0].Error(), "000002") {
+		t.Errorf("%d reports, %v, %v", len(reports), problems, err)
 	}
 }

@@ -84,7 +84,19 @@ func (p *program) drillReport(c *cli.Context) error {
 			return err
 		}
 	}
-	return errors.Join(p.write(c.String("out"), b.Bytes()), worst(problems))
+	return errors.Join(p.write(c.String("out"), b.Bytes()), worst(p.untrusted(problems)))
+}
+
+// untrusted are the problems that say that something is not what it should be;
+// a target that does not answer is only told, where others do.
+func (p *program) untrusted(problems []error) []error {
+	return slices.DeleteFunc(problems, func(err error) bool {
+		bad := errors.Is(err, fault.Forged) || errors.Is(err, fault.Damaged) || errors.Is(err, fault.Unsupported)
+		if !bad {
+			p.print.warn("%v", err)
+		}
+		return !bad
+	})
 }
 
 // formatOf is what the flags ask for.
@@ -120,11 +132,30 @@ func (p *program) write(file string, data []byte) error {
 	return nil
 }
 
-// reports are those of all targets, each once, oldest first. A target that is
-// down is a problem as long as another answers.
+// reports are those of this host and of all targets, each once, oldest first.
+// A target that is down is a problem as long as another answers.
 func (s *site) reports(ctx context.Context, library *drill.Library) (reports []drill.Signed, problems []error, err error) {
 	seen := map[seal.Digest]bool{}
+	add := func(where string, found []drill.Signed, bad []error) {
+		for _, b := range bad {
+			problems = append(problems, fmt.Errorf("%s: %w", where, b))
+		}
+		for _, r := range found {
+			if !seen[r.Digest()] {
+				seen[r.Digest()] = true
+				reports = append(reports, r)
+			}
+		}
+	}
 	answered := false
+	if s.cfg != nil {
+		found, bad, err := library.Local(s.cfg.State, s.signers)
+		if err != nil {
+			return nil, nil, err
+		}
+		add("the state folder", found, bad)
+		answered = len(found) > 0
+	}
 	for _, t := range s.targets {
 		b, err := t.Open(ctx)
 		var found []drill.Signed
@@ -137,15 +168,7 @@ func (s *site) reports(ctx context.Context, library *drill.Library) (reports []d
 			continue
 		}
 		answered = true
-		for _, b := range bad {
-			problems = append(problems, fmt.Errorf("target %s: %w", t.Name, b))
-		}
-		for _, r := range found {
-			if !seen[r.Digest()] {
-				seen[r.Digest()] = true
-				reports = append(reports, r)
-			}
-		}
+		add("target "+t.Name, found, bad)
 	}
 	if !answered {
 		return nil, nil, worst(problems)

@@ -50,7 +50,7 @@ func (h *host) drilled(target string, before drill.Signed, edit func(*drill.Repo
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	file := filepath.Join(target, "reports", "app", r.ID)
+	file := filepath.Join(target, "reports", "drills", "app", "vm", fmt.Sprintf("%020d", r.Number))
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		h.t.Fatal(err)
 	}
@@ -111,11 +111,23 @@ func TestDrillReports(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 
+	// A second target that does not answer is told, and the report shown.
+	down := strings.Replace(string(h.read(h.conf)), "\ntargets:\n", "\ntargets:\n  down: {url: file://"+h.path("nowhere")+"}\n", 1)
+	if down == string(h.read(h.conf)) {
+		t.Fatal("the configuration has no targets")
+	}
+	up := h.read(h.conf)
+	h.overwrite(h.conf, []byte(down))
+	if shown, errOut, code := h.command("drill", "report"); code != 0 || !strings.Contains(shown, "restored again") || !strings.Contains(errOut, "target down") {
+		t.Errorf("exit %d\n%s%s", code, shown, errOut)
+	}
+	h.overwrite(h.conf, up)
+
 	// A report that somebody made better is no report, and is told.
-	forged := filepath.Join(h.path("local"), "reports", "app", second.Report.ID)
+	forged := filepath.Join(h.path("local"), "reports", "drills", "app", "vm", fmt.Sprintf("%020d", second.Report.Number))
 	h.overwrite(forged, []byte(strings.Replace(string(second.Object), "It restored again.", "It restored superbly.", 1)))
 	shown, errOut, code := h.command("drill", "report")
-	if code != fault.Forged.Exit || strings.Contains(shown, "superbly") || !strings.Contains(shown, first.Report.ID) || !strings.Contains(errOut, second.Report.ID) {
+	if code != fault.Forged.Exit || strings.Contains(shown, "superbly") || !strings.Contains(shown, first.Report.ID) || !strings.Contains(errOut, "drills/app/vm/00000000000000000002") {
 		t.Errorf("exit %d\n%s%s", code, shown, errOut)
 	}
 }
