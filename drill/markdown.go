@@ -103,7 +103,7 @@ func (m *markdown) restores(r Report) {
 			if p.Bytes > 0 {
 				size = report.Size(p.Bytes)
 			}
-			m.row(p.Name, report.Span(p.Start), report.Span(p.Seconds), size, strings.TrimSuffix(mark(p.Verdict)+": "+p.Error, ": "))
+			m.row(p.Name, report.Span(p.Start), report.Took(p.Seconds), size, strings.TrimSuffix(mark(p.Verdict)+": "+p.Error, ": "))
 		}
 		m.WriteString("\n")
 		if len(x.Checks) == 0 {
@@ -113,7 +113,7 @@ func (m *markdown) restores(r Report) {
 		m.row("Check", "Of", "Expected", "Got", "Took", "Result")
 		m.rule(6)
 		for _, c := range x.Checks {
-			m.row(c.Name, kindWords(c.Kind), c.Expected, c.Got, report.Span(c.Seconds), mark(c.Verdict))
+			m.row(c.Name, kindWords(c.Kind), c.Expected, c.Got, report.Took(c.Seconds), mark(c.Verdict))
 		}
 		m.WriteString("\n")
 	}

@@ -28,7 +28,7 @@ var style string
 var partials string
 
 var base = template.Must(template.New("report").Funcs(template.FuncMap{
-	"span": Span, "size": Size, "count": Count, "moment": Moment, "minute": Minute, "day": Date, "short": Short, "policy": func() string { return filePolicy },
+	"span": Span, "took": Took, "prose": Prose, "size": Size, "count": Count, "moment": Moment, "minute": Minute, "day": Date, "short": Short, "policy": func() string { return filePolicy },
 	"style": func() template.CSS { return template.CSS(style) }, //nolint:gosec // our own file
 }).Parse(partials))
 

@@ -24,6 +24,14 @@ func TestWords(t *testing.T) {
 			t.Errorf("%v s: %q, want %q", seconds, got, want)
 		}
 	}
+	for s, want := range map[string]string{"run `a<b` & go": "run <code>a&lt;b</code> &amp; go", "one ` alone <": "one ` alone &lt;", "``": "<code></code>", "`<b>": "`&lt;b&gt;"} {
+		if got := string(Prose(s)); got != want {
+			t.Errorf("%q: %q, want %q", s, got, want)
+		}
+	}
+	if Took(0) != "< 1 ms" || Took(0.002) != "2 ms" {
+		t.Error(Took(0), Took(0.002))
+	}
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 5 << 30: "5 GiB", 3 << 50: "3072 TiB"} {
 		if got := Size(n); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)

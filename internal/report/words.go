@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"html/template"
 	"math"
 	"strconv"
 	"strings"
@@ -33,6 +34,31 @@ func Span(seconds float64) string {
 	default:
 		return two(whole/86400, "d", whole%86400/3600, "h")
 	}
+}
+
+// Took is a span that was measured to the millisecond.
+func Took(seconds float64) string {
+	if seconds >= 0 && seconds < 0.0005 {
+		return "< 1 ms"
+	}
+	return Span(seconds)
+}
+
+// Prose is a sentence in which `words` are code.
+func Prose(s string) template.HTML {
+	parts := strings.Split(s, "`")
+	if len(parts)%2 == 0 {
+		parts = []string{s} // one mark is left over
+	}
+	var b strings.Builder
+	for i, part := range parts {
+		part = template.HTMLEscapeString(part)
+		if i%2 == 1 {
+			part = "<code>" + part + "</code>"
+		}
+		b.WriteString(part)
+	}
+	return template.HTML(b.String()) //nolint:gosec // every part is escaped
 }
 
 // trim leaves out decimals that say nothing.
