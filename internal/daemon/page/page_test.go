@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -325,5 +326,53 @@ func TestHistory(t *testing.T) {
 	}
 	if data, err := os.ReadFile(file); err != nil || bytes.Count(data, []byte("\n")) != 3 {
 		t.Errorf("%v: what is too old stays:\n%s", err, data)
+	}
+}
+
+// poison puts hostile words into every text of a value.
+func poison(v reflect.Value, words string) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(words)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				poison(v.Field(i), words)
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			poison(v.Index(i), words)
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			poison(v.Elem(), words)
+		}
+	}
+}
+
+// TestNothingFromOutsideBecomesMarkup: whatever a target, an error or a report
+// says, it is words on the page.
+func TestNothingFromOutsideBecomesMarkup(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{`"><script>alert(1)</script>`, "`</style><img src=x onerror=alert(1)>`", `javascript:alert(1)`, `' onmouseover='alert(1)`, "</title><svg onload=alert(1)>"} {
+		o := sample()
+		poison(reflect.ValueOf(&o).Elem(), words)
+		var whole, first, one, list bytes.Buffer
+		v := view{Overview: o}
+		_, err := v.writeDatabase(&one, words)
+		if err := errors.Join(err, WriteOverview(&whole, o), v.writeOverview(&first), v.writeDrills(&list)); err != nil {
+			t.Fatal(err)
+		}
+		for name, b := range map[string]string{"whole": whole.String(), "overview": first.String(), "database": one.String(), "drills": list.String()} {
+			if b == "" || strings.Count(b, "</style>") != 1 {
+				t.Errorf("%s with %q: empty or cut", name, words)
+			}
+			for _, never := range []string{"<script", "<img", "<svg onload", "href=\"javascript", "' onmouseover='"} {
+				if strings.Contains(b, never) {
+					t.Errorf("%s has %q from %q", name, never, words)
+				}
+			}
+		}
 	}
 }
