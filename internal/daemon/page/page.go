@@ -48,10 +48,11 @@ type Database struct {
 
 	DrillSchedule string       `json:"drill_schedule,omitempty"`
 	DrillDue      time.Time    `json:"drill_due,omitzero"` // if that has passed, it is overdue
-	KeyProof      time.Time    `json:"key_proof,omitzero"`
-	Days          []report.Day `json:"-"`       // up to today, the oldest first
-	Sizes         []Size       `json:"-"`       // the oldest first
-	Restore       []Command    `json:"restore"` // to be copied
+	KeyProof      time.Time    `json:"key_proof,omitzero"` // when somebody last proved to hold the recovery key
+	KeyDue        time.Time    `json:"key_due,omitzero"`   // if that has passed, it is to be proven again
+	Days          []report.Day `json:"-"`                  // up to today, the oldest first
+	Sizes         []Size       `json:"-"`                  // the oldest first
+	Restore       []Command    `json:"restore"`            // to be copied
 }
 
 // Target is what one target holds of a database.
@@ -152,6 +153,13 @@ func (d Database) judge(now time.Time, last *Drill) []Note {
 	}
 	if !d.DrillDue.IsZero() && now.After(d.DrillDue) {
 		add(report.Overdue, "A drill was due on %s.", report.Moment(d.DrillDue))
+	}
+	switch {
+	case d.KeyDue.IsZero() || !now.After(d.KeyDue):
+	case d.KeyProof.IsZero():
+		add(report.Overdue, "Nobody has proved to hold the recovery key: `emsafe key verify %s`.", d.Name)
+	default:
+		add(report.Overdue, "The recovery key was last proven on %s, and was to be again by %s: `emsafe key verify %s`.", report.Date(d.KeyProof), report.Date(d.KeyDue), d.Name)
 	}
 	if d.Spool.Backups > 0 {
 		add(report.Idle, "%d backups (%s) wait to be shipped, the oldest for %s.", d.Spool.Backups, report.Size(d.Spool.Bytes), report.Span(now.Sub(d.Spool.Oldest).Seconds()))

@@ -256,6 +256,11 @@ func TestStates(t *testing.T) {
 	if s := (view{Overview: o}).Shown()[0]; s.State() != report.Overdue {
 		t.Errorf("data that is too old is %s", s.State())
 	}
+	o = sample()
+	o.Databases[0].KeyDue = o.At.Add(-time.Hour)
+	if s := (view{Overview: o}).Shown()[0]; s.State() != report.Overdue || !strings.Contains(s.Problems()[0].Words, "last proven on 2026-10-19") {
+		t.Errorf("a key that nobody proved: %v", s.Problems())
+	}
 	if (Overview{}).State() != report.Unclear {
 		t.Error("nothing at all is in order")
 	}
