@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	inTargets = "reports/drills/" // DATABASE/HOST/NUMBER
-	inState   = "drills"          // DATABASE/NUMBER
-	mostBytes = 16 << 20          // a report has some tens of thousands
+	reportPrefix = "reports/"
+	maxReport    = 16 << 20 // bytes; a report has some tens of thousands
+
+	inTargets = reportPrefix + "drills/" // DATABASE/HOST/NUMBER
+	inState   = "drills"                 // DATABASE/NUMBER
 )
 
 // Open verifies a signed report against the pinned keys and reads it. One that
@@ -103,7 +105,7 @@ func (l *Library) Read(ctx context.Context, b storage.Bucket, signers seal.Signe
 		if err != nil {
 			return nil, nil, err
 		}
-		s, err := l.read(b.String()+" "+info.Key, signers, func() ([]byte, error) { return storage.ReadAll(ctx, b, info.Key, mostBytes) })
+		s, err := l.read(b.String()+" "+info.Key, signers, func() ([]byte, error) { return storage.ReadAll(ctx, b, info.Key, maxReport) })
 		switch {
 		case errors.Is(err, fault.Forged), errors.Is(err, fault.Unsupported), errors.Is(err, fault.Damaged):
 			problems = append(problems, err)
