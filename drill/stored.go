@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,8 +57,9 @@ type Library struct {
 	known map[string]Signed // by where it lies
 }
 
-// read gives one report, from memory if it was read before.
-func (l *Library) read(at string, signers seal.Signers, object func() ([]byte, error)) (Signed, error) {
+// read gives one report, from memory if it was read before. place is where a
+// report of its kind belongs: one that lies elsewhere was copied there.
+func (l *Library) read(at string, signers seal.Signers, place func(Report) string, object func() ([]byte, error)) (Signed, error) {
 	if s, ok := l.known[at]; ok {
 		return s, nil
 	}
@@ -68,6 +70,9 @@ func (l *Library) read(at string, signers seal.Signers, object func() ([]byte, e
 	s, err := Open(data, signers)
 	if err != nil {
 		return Signed{}, fmt.Errorf("%s: %w", at, err)
+	}
+	if !strings.HasSuffix(at, place(s.Report)) {
+		return Signed{}, fault.New(fault.Forged, "%s: the report is signed, but for %s: it was copied there", at, place(s.Report))
 	}
 	if l.known == nil {
 		l.known = map[string]Signed{}
@@ -86,7 +91,7 @@ func (l *Library) Local(state string, signers seal.Signers) (reports []Signed, p
 		return nil, nil, err
 	}
 	for _, file := range files {
-		s, err := l.read(file, signers, func() ([]byte, error) { return os.ReadFile(file) })
+		s, err := l.read(file, signers, func(r Report) string { return fmt.Sprintf("/%s/%s/%020d", inState, r.Database, r.Number) }, func() ([]byte, error) { return os.ReadFile(file) })
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -105,7 +110,7 @@ func (l *Library) Read(ctx context.Context, b storage.Bucket, signers seal.Signe
 		if err != nil {
 			return nil, nil, err
 		}
-		s, err := l.read(b.String()+" "+info.Key, signers, func() ([]byte, error) { return storage.ReadAll(ctx, b, info.Key, maxReport) })
+		s, err := l.read(b.String()+" "+info.Key, signers, func(r Report) string { return fmt.Sprintf(" %s%s/%s/%020d", inTargets, r.Database, r.Host, r.Number) }, func() ([]byte, error) { return storage.ReadAll(ctx, b, info.Key, maxReport) })
 		switch {
 		case errors.Is(err, fault.Forged), errors.Is(err, fault.Unsupported), errors.Is(err, fault.Damaged):
 			problems = append(problems, err)

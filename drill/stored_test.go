@@ -74,17 +74,19 @@ func TestLibraryReadsOnce(t *testing.T) {
 		}
 	}
 	one := s.report("app", sampleStart, nil)
-	put("reports/drills/app/vm/1", one.Object)
-	put("reports/drills/app/vm/2", bytes.Replace(one.Object, []byte("app"), []byte("apq"), 1))
+	put("reports/drills/app/vm-fra-1/00000000000000000001", one.Object)
+	put("reports/drills/app/vm-fra-1/00000000000000000007", bytes.Replace(one.Object, []byte("app"), []byte("apq"), 1))
+	put("reports/drills/app/vm-fra-1/00000000000000000008", one.Object) // a copy of the first
+	put("reports/drills/other/vm-fra-1/00000000000000000001", one.Object)
 	put("reports/exercises/1", one.Object) // lies elsewhere
 	var l Library
 	for range 2 {
 		reports, problems, err := l.Read(ctx, b, signers)
-		if err != nil || len(reports) != 1 || len(problems) != 1 || !strings.Contains(problems[0].Error(), "reports/drills/app/vm/2") {
+		if err != nil || len(reports) != 1 || len(problems) != 3 || !strings.Contains(problems[1].Error(), "it was copied there") {
 			t.Fatalf("%d reports, %v, %v", len(reports), problems, err)
 		}
 	}
-	put("reports/drills/app/vm/3", s.report("app", sampleStart.AddDate(0, 0, 1), nil).Object)
+	put("reports/drills/app/vm-fra-1/00000000000000000002", s.report("app", sampleStart.AddDate(0, 0, 1), nil).Object)
 	if reports, _, err := l.Read(ctx, b, signers); err != nil || len(reports) != 2 {
 		t.Errorf("%d reports, %v", len(reports), err)
 	}
@@ -115,13 +117,13 @@ func TestLibraryReadsWhatThisHostHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := s.report("app", sampleStart, nil)
-	for name, data := range map[string][]byte{"00000000000000000001": one.Object, "00000000000000000002": []byte("torn"), ".tmp": []byte("in the making")} {
+	for name, data := range map[string][]byte{"00000000000000000001": one.Object, "00000000000000000004": one.Object, "00000000000000000002": []byte("torn"), ".tmp": []byte("in the making")} {
 		if err := os.WriteFile(filepath.Join(folder, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	reports, problems, err := l.Local(state, signers)
-	if err != nil || len(reports) != 1 || reports[0].Digest() != one.Digest() || len(problems) != 1 || !strings.Contains(problems[0].Error(), "000002") {
+	if err != nil || len(reports) != 1 || reports[0].Digest() != one.Digest() || len(problems) != 2 || !strings.Contains(problems[0].Error(), "000002") || !strings.Contains(problems[1].Error(), "copied") {
 		t.Errorf("%d reports, %v, %v", len(reports), problems, err)
 	}
 }
