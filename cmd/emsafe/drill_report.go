@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"emsafe/drill"
+	"emsafe/internal/daemon"
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 	"emsafe/internal/journal"
@@ -207,8 +208,16 @@ func (p *program) quarter(s *site, quarter string, reports []drill.Signed) (dril
 	var scope drill.Scope
 	if s.cfg != nil {
 		scope.Host, scope.Controls = s.cfg.Host, s.cfg.Controls
+		records, err := daemon.ReadState(s.cfg.State)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			p.print.warn("how many drills were planned is left out: %v", err)
+		}
 		for _, name := range slices.Sorted(maps.Keys(s.cfg.Databases)) {
-			d := drill.Covered{Name: name}
+			when := s.drillSchedule(name)
+			d := drill.Covered{Name: name, Schedule: when.String()}
+			if r := records[drillName(name)]; r != nil {
+				d.Planned = plannedDrills(when, r.Since, period)
+			}
 			for _, t := range s.targetsOf(name) {
 				d.Targets = append(d.Targets, t.Name)
 			}

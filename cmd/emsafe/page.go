@@ -30,10 +30,17 @@ func (s *site) pageOf(o overview, history *page.History, reports []drill.Signed,
 		d := s.pageDatabase(o, doc)
 		d.Days = history.Days(doc.Database, o.At, stripDays, d.Schedule != "")
 		d.Sizes = history.Sizes(doc.Database, o.At, stripDays)
-		for _, r := range reports {
-			if r.Report.Database == doc.Database {
-				d.drilled(r.Report)
-			}
+		of := slices.DeleteFunc(slices.Clone(reports), func(r drill.Signed) bool { return r.Report.Database != doc.Database })
+		for _, r := range of {
+			d.drilled(r.Report)
+		}
+		if !d.KeyProof.IsZero() && s.cfg.ProveKeyEvery > 0 {
+			d.KeyDue = d.KeyProof.Add(s.cfg.ProveKeyEvery)
+		}
+		when := s.drillSchedule(doc.Database)
+		d.DrillSchedule = when.String()
+		if i := slices.IndexFunc(o.Scheduler.Jobs, func(j daemon.JobStatus) bool { return j.Name == drillName(doc.Database) }); i >= 0 {
+			d.DrillDue = drillDue(when, o.Scheduler.Jobs[i].Since, of)
 		}
 		v.Databases = append(v.Databases, d.Database)
 	}
@@ -77,7 +84,7 @@ type pageEntry struct{ page.Database }
 func (s *site) pageDatabase(o overview, doc statusDoc) pageEntry {
 	c := s.cfg.Databases[doc.Database]
 	d := pageEntry{page.Database{
-		Name: doc.Database, Path: c.Path, RPO: doc.RPO, Schedule: s.scheduleWords(doc.Database), Restore: s.restoreCommands(doc.Database),
+		Name: doc.Database, Path: c.Path, RPO: doc.RPO, RTO: c.RTO.Seconds(), Schedule: s.scheduleWords(doc.Database), Restore: s.restoreCommands(doc.Database),
 		Spool: page.Spool{Backups: doc.Spool.Backups, Bytes: doc.Spool.Bytes, Oldest: doc.Spool.Oldest},
 	}}
 	failed := map[string]string{}
@@ -114,7 +121,7 @@ func (s *site) pageDatabase(o overview, doc statusDoc) pageEntry {
 
 // drilled adds what a report says; the newest comes last.
 func (d *pageEntry) drilled(r drill.Report) {
-	if r.RTO.Objective > 0 {
+	if d.RTO == 0 {
 		d.RTO = r.RTO.Objective
 	}
 	if r.KeyProof != nil && r.KeyProof.At.After(d.KeyProof) {

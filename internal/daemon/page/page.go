@@ -34,6 +34,9 @@ type Note struct {
 	Words string       `json:"words"`
 }
 
+// drillGrace is for a drill that waits its turn and takes its time.
+const drillGrace = 2 * time.Hour
+
 // Database is one database.
 type Database struct {
 	Name     string    `json:"name"`
@@ -47,7 +50,7 @@ type Database struct {
 	Spool    Spool     `json:"spool"`
 
 	DrillSchedule string       `json:"drill_schedule,omitempty"`
-	DrillDue      time.Time    `json:"drill_due,omitzero"` // if that has passed, it is overdue
+	DrillDue      time.Time    `json:"drill_due,omitzero"` // if that has passed by two hours, it is overdue
 	KeyProof      time.Time    `json:"key_proof,omitzero"` // when somebody last proved to hold the recovery key
 	KeyDue        time.Time    `json:"key_due,omitzero"`   // if that has passed, it is to be proven again
 	Days          []report.Day `json:"-"`                  // up to today, the oldest first
@@ -151,7 +154,7 @@ func (d Database) judge(now time.Time, last *Drill) []Note {
 	if last != nil && last.State >= report.Unclear {
 		add(last.State, "Drill %d: %s", last.Number, last.Finding)
 	}
-	if !d.DrillDue.IsZero() && now.After(d.DrillDue) {
+	if !d.DrillDue.IsZero() && now.After(d.DrillDue.Add(drillGrace)) {
 		add(report.Overdue, "A drill was due on %s.", report.Moment(d.DrillDue))
 	}
 	switch {

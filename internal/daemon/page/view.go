@@ -185,7 +185,7 @@ func (s shown) DrillState() report.State {
 	if last := s.Last(); last != nil {
 		state = last.State
 	}
-	if !s.DrillDue.IsZero() && s.V.At.After(s.DrillDue) {
+	if !s.DrillDue.IsZero() && s.V.At.After(s.DrillDue.Add(drillGrace)) {
 		state = report.Worst(state, report.Overdue)
 	}
 	return state
