@@ -97,9 +97,9 @@ func (s *site) hostFindings() []finding.Finding {
 
 // hardenJob looks, and mends if the configuration says so.
 func (p *program) hardenJob(s *site, name string) func(context.Context, daemon.Run) (daemon.Result, error) {
-	return func(context.Context, daemon.Run) (daemon.Result, error) {
+	return func(ctx context.Context, _ daemon.Run) (daemon.Result, error) {
 		var r daemon.Result
-		all, found, err := s.lookAt([]string{name}, p.now())
+		all, found, err := s.lookAt(ctx, []string{name}, p.now())
 		if err != nil {
 			return r, err
 		}
@@ -108,7 +108,7 @@ func (p *program) hardenJob(s *site, name string) func(context.Context, daemon.R
 			if r.Text = fmt.Sprintf("%d modes mended", len(done)); err != nil {
 				return r, err
 			}
-			if _, found, err = s.lookAt([]string{name}, p.now()); err != nil {
+			if _, found, err = s.lookAt(ctx, []string{name}, p.now()); err != nil {
 				return r, err
 			}
 		}
