@@ -108,10 +108,20 @@ func Run(ctx context.Context, argv []string, opts Options) (stdout []byte, err e
 		err = cause
 	}
 	if err != nil {
-		return nil, fmt.Errorf("command %s: %w%s", argv[0], err, errs.quote())
+		return nil, &Error{Program: argv[0], Err: err, Said: errs.quote()}
 	}
 	return out.b.Bytes(), nil
 }
+
+// Error is how a command failed.
+type Error struct {
+	Program string
+	Err     error
+	Said    string // the end of stderr, after a colon; "" if there was none
+}
+
+func (e *Error) Error() string { return "command " + e.Program + ": " + e.Err.Error() + e.Said }
+func (e *Error) Unwrap() error { return e.Err }
 
 // killGroup ends a command and what it started.
 func killGroup(pid int) error {
@@ -170,3 +180,6 @@ func (l *last) quote() string {
 	}
 	return ": " + strings.Join(lines[max(0, len(lines)-5):], "; ")
 }
+
+// NotFound reports whether there was no such program.
+func NotFound(err error) bool { return errors.Is(err, exec.ErrNotFound) }

@@ -50,5 +50,8 @@ func Stamp(ctx context.Context, path string, at time.Time) error {
 	return nil
 }
 
+// CanaryTable is what Stamp writes to.
+const CanaryTable = "emsafe_canary"
+
 // CanaryQuery reads the stamp, in milliseconds since 1970.
 const CanaryQuery = "SELECT at_ms FROM main.emsafe_canary WHERE id = 1"

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -133,6 +134,7 @@ func (q *Inquiry) wrong(ctx context.Context, err error) error {
 type Table struct {
 	Name string
 	FTS5 bool  // a full-text index; it has no rows of its own that are counted
+	Own  bool  // SQLite's own, or a virtual table's: its rows are nobody's data
 	Rows int64 // -1 if they could not be counted, and Err says why
 	Err  error
 }
@@ -146,6 +148,7 @@ func (q *Inquiry) Schema(ctx context.Context) (digest string, tables []Table, er
 	}
 	defer rows.Close()
 	h := sha256.New()
+	var virtual []string
 	for rows.Next() {
 		var kind, name, of, text string
 		var root int64
@@ -157,9 +160,15 @@ func (q *Inquiry) Schema(ctx context.Context) (digest string, tables []Table, er
 			io.WriteString(h, s) //nolint:errcheck // a hash takes everything
 		}
 		fts := root == 0 && strings.Contains(strings.ToLower(text), "using fts5")
-		if kind == "table" && (root > 0 || fts) && len(tables) < mostTables {
-			tables = append(tables, Table{Name: name, FTS5: fts, Rows: -1})
+		if kind == "table" && root == 0 {
+			virtual = append(virtual, name+"_")
 		}
+		if kind == "table" && (root > 0 || fts) && len(tables) < mostTables {
+			tables = append(tables, Table{Name: name, FTS5: fts, Rows: -1, Own: strings.HasPrefix(name, "sqlite_")})
+		}
+	}
+	for i, t := range tables {
+		tables[i].Own = t.Own || slices.ContainsFunc(virtual, func(v string) bool { return strings.HasPrefix(t.Name, v) })
 	}
 	return hex.EncodeToString(h.Sum(nil)), tables, q.wrong(ctx, rows.Err())
 }
@@ -188,14 +197,28 @@ func (q *Inquiry) FullText(ctx context.Context, table string) (found []string, e
 	return found, q.wrong(ctx, err)
 }
 
-// Sample calls each with the longer values of a table's first rows, for those
-// who want to recognise it: row by row, column by column, texts and blobs of
-// at least 8 bytes and large numbers.
-func (q *Inquiry) Sample(ctx context.Context, t Table, rows int, each func(row, column int, value []byte)) error {
+// Sample calls each with the longer values of a table's first and last rows,
+// by rowid, for those who want to know it again: texts and blobs of at least 8
+// bytes, and large numbers. A table without rowids has no sample.
+func (q *Inquiry) Sample(ctx context.Context, t Table, rows int, each func(rowid int64, column int, value []byte)) error {
 	if t.FTS5 || t.Rows < 1 {
 		return nil
 	}
-	r, err := q.c.conn.QueryContext(ctx, fmt.Sprintf("SELECT * FROM main.%s LIMIT %d", quoteName(t.Name), rows))
+	name := quoteName(t.Name)
+	err := q.values(ctx, fmt.Sprintf("SELECT rowid, * FROM main.%s ORDER BY rowid LIMIT %d", name, rows), each)
+	if err == nil && t.Rows > int64(rows) {
+		err = q.values(ctx, fmt.Sprintf("SELECT rowid, * FROM main.%s ORDER BY rowid DESC LIMIT %d", name, min(int64(rows), t.Rows-int64(rows))), each)
+	}
+	return err
+}
+
+// Row is Sample for one row, if it is there.
+func (q *Inquiry) Row(ctx context.Context, table string, rowid int64, each func(column int, value []byte)) error {
+	return q.values(ctx, fmt.Sprintf("SELECT rowid, * FROM main.%s WHERE rowid = %d", quoteName(table), rowid), func(_ int64, column int, value []byte) { each(column, value) })
+}
+
+func (q *Inquiry) values(ctx context.Context, query string, each func(rowid int64, column int, value []byte)) error {
+	r, err := q.c.conn.QueryContext(ctx, query)
 	if err != nil {
 		return q.wrong(ctx, err)
 	}
@@ -204,17 +227,18 @@ func (q *Inquiry) Sample(ctx context.Context, t Table, rows int, each func(row, 
 	if err != nil {
 		return err
 	}
-	into := make([]any, len(columns))
-	for i := range into {
-		into[i] = new(sql.RawBytes)
+	var rowid int64
+	into := []any{&rowid}
+	for range len(columns) - 1 {
+		into = append(into, new(sql.RawBytes))
 	}
-	for row := 0; r.Next(); row++ {
+	for r.Next() {
 		if err := r.Scan(into...); err != nil {
 			return q.wrong(ctx, err)
 		}
-		for column, v := range into {
+		for column, v := range into[1:] {
 			if raw := *v.(*sql.RawBytes); len(raw) >= 8 { //nolint:errcheck // it was put there above
-				each(row, column, raw[:min(len(raw), 4096)])
+				each(rowid, column, raw[:min(len(raw), 4096)])
 			}
 		}
 	}

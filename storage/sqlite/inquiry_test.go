@@ -80,8 +80,11 @@ func TestInquiry(t *testing.T) {
 		t.Errorf("tables %v", names)
 	}
 	var cells []string
-	if err := q.Sample(t.Context(), Table{Name: "t", Rows: 3}, 8, func(_, _ int, v []byte) { cells = append(cells, string(v)) }); err != nil || len(cells) != 2 {
+	if err := q.Sample(t.Context(), Table{Name: "t", Rows: 3}, 2, func(_ int64, _ int, v []byte) { cells = append(cells, string(v)) }); err != nil || len(cells) != 2 {
 		t.Errorf("sample %q %v", cells, err)
+	}
+	if err := q.Row(t.Context(), "t", 2, func(_ int, v []byte) { cells = append(cells, string(v)) }); err != nil || len(cells) != 3 || cells[2] != "second value" {
+		t.Errorf("row %q %v", cells, err)
 	}
 	after, err := os.ReadFile(db)
 	if err != nil || sha256.Sum256(before) != sha256.Sum256(after) {
