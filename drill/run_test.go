@@ -64,7 +64,7 @@ func TestDrillPasses(t *testing.T) {
 	if len(w.warned) > 0 {
 		t.Errorf("warnings %v", w.warned)
 	}
-	if out, _ := exec.Command("pgrep", "-f", "emsafe-drill-.*"+filepath.Base(w.dir)).Output(); len(out) > 0 {
+	if out, _ := exec.Command("pgrep", "-f", ""+filepath.Base(w.scratch)).Output(); len(out) > 0 {
 		t.Errorf("still running: %s", out)
 	}
 }
