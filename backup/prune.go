@@ -26,6 +26,7 @@ type Pruning struct {
 	Keep       catalog.Keep
 	Zone       *time.Location
 	Remembered map[string]catalog.Head // by repository id
+	Drilled    map[string]time.Time    // by id, when a drill last passed it
 	Grace      time.Duration           // between the removal of a manifest and of its payload
 	Force      bool                    // although sizes have collapsed
 	DryRun     bool
@@ -182,7 +183,7 @@ func (w *pruner) clock(ctx context.Context) error {
 func (w *pruner) decide() {
 	var points []catalog.Point
 	for _, e := range w.entries {
-		points = append(points, catalog.Point{ID: e.ID, Sequence: e.Sequence, At: e.SnapshotAt, Ancestors: e.Ancestors, Full: e.Kind == catalog.KindFull, Locked: e.LockedUntil})
+		points = append(points, catalog.Point{ID: e.ID, Sequence: e.Sequence, At: e.SnapshotAt, Ancestors: e.Ancestors, Full: e.Kind == catalog.KindFull, Drilled: !w.Drilled[e.ID].IsZero(), Locked: e.LockedUntil})
 	}
 	zone := w.Zone
 	if zone == nil {

@@ -75,6 +75,9 @@ type shipped struct {
 }
 
 func (p *program) backupOne(c *cli.Context, s *site, name string) error {
+	if err := s.stamp(c.Context, name); err != nil {
+		p.print.warn("%v", err)
+	}
 	job, err := p.jobOf(c, s, name)
 	if err != nil {
 		return err

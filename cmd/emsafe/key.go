@@ -29,13 +29,7 @@ func (p *program) keyCommand() *cli.Command {
 			},
 			Action: p.keyNew,
 		},
-		&cli.Command{
-			Name: "verify", Usage: "prove that an identity opens the configured recipients, or a stored backup", ArgsUsage: "[NAME]",
-			Description: "Seals a short text to the recipients of the configuration and opens it with the identity. " +
-				"With NAME it opens that database's newest backup as well, and compares every page.",
-			Flags:  append(sourceFlags(), identityFlag("the recovery key")),
-			Action: p.keyVerify,
-		})
+		p.keyVerifyCommand())
 }
 
 func (p *program) keyNew(c *cli.Context) error {
@@ -76,55 +70,6 @@ func writeKey(file, text string) error {
 		return fault.New(fault.Permission, "%w", err)
 	}
 	return err
-}
-
-func (p *program) keyVerify(c *cli.Context) error {
-	s, err := p.site(c)
-	if err != nil {
-		return err
-	}
-	file := c.String("identity")
-	if file == "" {
-		return usage("key verify needs --identity FILE, or - to paste it")
-	}
-	ids, err := p.identities(file)
-	if err != nil {
-		return err
-	}
-	doc := map[string]any{"identity": ids.Names()}
-	if s.cfg != nil {
-		to, err := s.recipients()
-		if err != nil {
-			return err
-		}
-		if err := proves(c.Context, ids, to); err != nil {
-			return err
-		}
-		doc["recipients"] = to.Names()
-		p.print.line("the identity opens what this host seals from now on")
-	}
-	if name := c.Args().First(); name != "" {
-		id, err := p.keyOpens(c, s, ids, name)
-		if err != nil {
-			return err
-		}
-		doc["backup"] = id
-	}
-	p.print.emit(doc)
-	return nil
-}
-
-// keyOpens decrypts a database's newest backup to nowhere.
-func (p *program) keyOpens(c *cli.Context, s *site, ids seal.Identities, name string) (string, error) {
-	found, err := s.newest(c.Context, name)
-	if err != nil {
-		return "", err
-	}
-	if err := found.open(c.Context, ids); err != nil {
-		return "", err
-	}
-	p.print.line("the identity opens backup %s of %s; every page matches its signed digest", found.entry.ID, name)
-	return found.entry.ID, nil
 }
 
 // proves seals one page to the recipients and opens it again.

@@ -20,6 +20,7 @@ type listed struct {
 	Manifest *catalog.Manifest `json:"manifest,omitempty"`
 	Digest   string            `json:"manifest_digest,omitempty"`
 	Sequence uint64            `json:"sequence"`
+	Drilled  *time.Time        `json:"drilled_at,omitempty"` // when a drill last passed it
 	Error    *failure          `json:"error,omitempty"`
 }
 
@@ -105,7 +106,8 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 	if err != nil {
 		return nil, err
 	}
-	rows := [][]string{{"#", "ID", "AGE", "TAKEN (UTC)", "KIND", "DATABASE", "STORED", "HOST"}}
+	drilled := s.drilledIn(ctx, database, t)
+	rows := [][]string{{"#", "ID", "AGE", "TAKEN (UTC)", "KIND", "DATABASE", "STORED", "HOST", "DRILLED"}}
 	var out []listed
 	for _, r := range results {
 		item := listed{Target: t.Name, Sequence: r.Sequence}
@@ -117,7 +119,10 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 			e := r.Entry
 			item.Manifest, item.Digest = &e.Manifest, e.Digest.String()
 			rows = append(rows, []string{fmt.Sprint(e.Sequence), e.ID, age(p.now().Sub(e.SnapshotAt)), e.SnapshotAt.Format(time.DateTime),
-				e.Kind, size(e.Content.Size), stored(e), e.Host})
+				e.Kind, size(e.Content.Size), stored(e), e.Host, day(drilled[e.ID])})
+			if at := drilled[e.ID]; !at.IsZero() {
+				item.Drilled = &at
+			}
 		}
 		out = append(out, item)
 	}
@@ -140,6 +145,14 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 		problems = append(problems, err)
 	}
 	return out, worst(problems)
+}
+
+// day is a date, or nothing.
+func day(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.DateOnly)
 }
 
 func (p *program) showCommand() *cli.Command {

@@ -115,7 +115,7 @@ func (s *site) prune(ctx context.Context, name string, t storage.Target, now fun
 	if err != nil {
 		return nil, err
 	}
-	job.Now = now
+	job.Now, job.Drilled = now, s.drilledIn(ctx, name, t)
 	if change(&job); !job.DryRun {
 		unlock, err := durable.Lock(backup.PruneLockFile(s.cfg.State, name), "prune of "+name)
 		if err != nil {

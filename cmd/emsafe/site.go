@@ -322,7 +322,3 @@ func (s *site) find(ctx context.Context, database string, w catalog.Wanted) (*lo
 	}
 	return nil, worst(failed)
 }
-
-func (s *site) newest(ctx context.Context, database string) (*located, error) {
-	return s.find(ctx, database, catalog.Wanted{})
-}

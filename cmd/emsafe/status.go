@@ -58,8 +58,18 @@ func (p *program) statusCommand() *cli.Command {
 					}
 				}
 			}
+			for _, doc := range o.Databases {
+				if err := doc.Drill.Err(doc.Database); err != nil {
+					stale = append(stale, err)
+				}
+			}
 			p.print.emit(o)
 			p.print.table(rows)
+			for _, doc := range o.Databases {
+				for _, line := range doc.Drill.lines(o.At) {
+					p.print.line("%s  %s", doc.Database, line)
+				}
+			}
 			for _, doc := range o.Databases {
 				if w := doc.Spool; w.Backups > 0 {
 					p.print.line("%s  %d backups of %s wait in the spool, the oldest for %s", doc.Database, w.Backups, size(w.Bytes), age(p.now().Sub(w.Oldest)))
@@ -175,6 +185,7 @@ type statusDoc struct {
 	RPO      float64        `json:"rpo_seconds,omitempty"`
 	Spool    backup.Waiting `json:"spool"`
 	Targets  []targetStatus `json:"targets"`
+	Drill    drilling       `json:"drill"`
 }
 
 type targetStatus struct {
@@ -212,6 +223,7 @@ func (p *program) statusOf(s *site, name string) (statusDoc, error) {
 		}
 		doc.Targets = append(doc.Targets, st)
 	}
+	doc.Drill = s.drilling(name, time.Time{})
 	return doc, nil
 }
 
