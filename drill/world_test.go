@@ -1,6 +1,7 @@
 package drill_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"emsafe/drill"
 	"emsafe/internal/command"
 	"emsafe/storage"
+	"emsafe/storage/catalog"
 	"emsafe/storage/dir"
 	"emsafe/storage/seal"
 )
@@ -137,6 +139,30 @@ func (w *world) backup() backup.Outcome {
 		w.t.Fatalf("backup: %v", err)
 	}
 	return out
+}
+
+// plant commits bytes as a backup, for a database that no SQLite would read.
+func (w *world) plant(data []byte) {
+	w.t.Helper()
+	var sealed bytes.Buffer
+	sw, err := seal.NewWriter(&sealed, seal.Options{Recipients: w.to, PageSize: 4096})
+	w.must(err)
+	_, err = sw.Write(data[:len(data)/4096*4096])
+	w.must(err)
+	form, content, err := sw.Close()
+	w.must(err)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	c, err := catalog.Create(w.t.Context(), w.bucket, w.key, w.signers, "planted", "test", now)
+	w.must(err)
+	key := catalog.PayloadKey("app", "planted")
+	_, err = w.bucket.Create(w.t.Context(), key, &sealed, form.Size)
+	w.must(err)
+	_, err = c.Chain("app").Add(w.t.Context(), w.key, catalog.Head{}, catalog.Manifest{
+		Host: "test", Lineage: "planted", ID: "planted", Kind: catalog.KindFull, SnapshotAt: now, CommittedAt: now,
+		Payload: &catalog.Payload{Key: key, Sealed: form}, Content: content, Recipients: w.to.Names(), Heads: []catalog.Head{},
+		Source: catalog.Source{JournalMode: "delete", UID: os.Getuid(), GID: os.Getgid(), Mode: "0600"},
+	})
+	w.must(err)
 }
 
 func (w *world) plan() drill.Plan {

@@ -67,6 +67,7 @@ func (p *program) drillRun(c *cli.Context) error {
 		report, err := drill.Run(c.Context, one)
 		p.print.clearProgress()
 		s.recordDrill(name, report, err)
+		s.provenBy(name, report, one)
 		if report != nil {
 			reports = append(reports, report)
 			p.showDrill(*report)
@@ -168,6 +169,21 @@ func (s *site) drillPlan(name string, plan drill.Plan) drill.Plan {
 		plan.As, _ = drill.LookUp(user) //nolint:errcheck // without one the checks say so
 	}
 	return plan
+}
+
+// provenBy keeps that the key opened what a drill restored.
+func (s *site) provenBy(name string, r *drill.Report, plan drill.Plan) {
+	if r == nil {
+		return
+	}
+	for _, x := range r.Restores {
+		for _, recipient := range plan.Identities.Names() {
+			if x.Verdict == drill.Pass && slices.Contains(x.Recipients, recipient) && !slices.Contains(s.drillRecipients(), recipient) {
+				s.keepProof(name, proven{At: r.Started, Recipient: recipient, Backup: x.Backup})
+				return
+			}
+		}
+	}
 }
 
 // recordDrill writes a drill into the journal.

@@ -19,7 +19,7 @@ func (p *program) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "say how old what every target holds is, and what waits", ArgsUsage: "[NAME…]",
 		Description: "A running daemon is asked, over its socket; otherwise the state folder tells. The targets are not: `list` and `verify` ask them. " +
-			"With --check it ends with exit code 22 when a target holds less than the database's `objective` wants, also if the daemon silently stopped.",
+			"With --check it ends with exit code 22 when a target holds less than the database's `objective` wants, also if the daemon silently stopped, or when a drill is overdue; and with 20 when the last drill failed.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "check", Usage: "exit with 22 if anything is stale"},
 			&cli.StringFlag{Name: "html", Usage: "write what the daemon's page shows to `FILE`; the targets are asked for drills and what they hold"},

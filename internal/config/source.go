@@ -191,11 +191,19 @@ func (p *parse) commandSource(n *yaml.Node, path string) *source {
 // NewDatabase is a database with nothing but defaults.
 func NewDatabase(path string) Database {
 	d := Database{}
-	for _, k := range children("databases.*") {
-		if k.def != "" {
-			store(k, k.def, at{database: &d})
-		}
-	}
+	d.preset("databases.*")
 	d.Path = path
 	return d
+}
+
+// preset sets the defaults of what is below a group.
+func (d *Database) preset(group string) {
+	for _, k := range children(group) {
+		switch {
+		case k.kind == kindGroup:
+			d.preset(k.path)
+		case k.def != "":
+			store(k, k.def, at{database: d})
+		}
+	}
 }
