@@ -8,18 +8,12 @@ import (
 	"emsafe/internal/daemon"
 )
 
-// drillWeekly is when a database is drilled that does not say.
-const drillWeekly = "40 5 * * 1"
-
 // drillName is the daemon's name for the drills of a database.
 func drillName(database string) string { return "drill " + database }
 
 // drillSchedule is when the daemon drills a database; zero: never.
 func (s *site) drillSchedule(name string) daemon.Schedule {
-	text := s.cfg.Databases[name].DrillSchedule
-	if text == "" && s.cfg.DrillKey != "" {
-		text = drillWeekly
-	}
+	text := s.drillWhen(name)
 	if text == "" {
 		return daemon.Schedule{}
 	}

@@ -19,7 +19,7 @@ func TestPlannedDrills(t *testing.T) {
 		return when
 	}
 	p := drill.Period{Year: 2026, Quarter: 4}
-	weekly := parse(drillWeekly)
+	weekly := parse(weeklyDrill)
 	day := func(month time.Month, d int) time.Time { return time.Date(2026, month, d, 5, 40, 0, 0, time.UTC) }
 	for name, c := range map[string]struct {
 		when  daemon.Schedule

@@ -39,7 +39,31 @@ func (s *site) backupFindings(name string, now time.Time) []finding.Finding {
 		list = append(list, finding.Finding{ID: "EMS-BACKUP-004", Severity: finding.Medium, Title: "nothing backs it up by itself", Subject: name, Found: "neither a schedule nor continuous: true",
 			Why: "Backups that somebody has to remember are forgotten. (If cron calls emsafe, give this a waiver.)", Remedy: "schedule: every 15m, and `emsafe service install`"})
 	}
+	list = append(list, drillFindings(name, doc.Drill)...)
 	return append(list, s.placeFindings(name)...)
+}
+
+// drillFindings are about the proof that backups restore, and that somebody
+// holds the key.
+func drillFindings(name string, d drilling) []finding.Finding {
+	var list []finding.Finding
+	switch err := d.Err(name); {
+	case err != nil:
+		list = append(list, finding.Finding{ID: "EMS-DRILL-002", Severity: finding.High, Title: "the last drill failed, or the next is overdue", Subject: name, Found: err.Error(),
+			Why: "A backup that cannot be restored is none.", Remedy: "emsafe drill show; emsafe drill run " + name})
+	case d.Last == nil:
+		list = append(list, finding.Finding{ID: "EMS-DRILL-001", Severity: finding.Medium, Title: "no backup was ever restored to prove it", Subject: name, Found: "no drill is known here",
+			Why: "A backup that has not been restored is a hope.", Remedy: "emsafe drill run " + name + " --identity KEY; and a drill_key for drills on schedule."})
+	}
+	if d.KeyDue {
+		found := "never, as far as is known here"
+		if d.KeyProof != nil {
+			found = "the last time on " + d.KeyProof.At.Format(time.DateOnly)
+		}
+		list = append(list, finding.Finding{ID: "EMS-KEY-002", Severity: finding.Medium, Title: "it was not proven lately that somebody holds the recovery key", Subject: name, Found: found,
+			Why: "Without it nobody opens the backups.", Remedy: "emsafe key verify " + name + " --identity KEY"})
+	}
+	return list
 }
 
 // placeFindings are about where the backups of a database go.

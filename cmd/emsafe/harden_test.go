@@ -51,7 +51,7 @@ func (h *host) open() []string {
 	}
 	var ids []string
 	for _, f := range doc.Findings {
-		machine := strings.HasPrefix(f.ID, "EMS-DISK") || f.ID == "EMS-DB-010" || strings.HasPrefix(f.ID, "EMS-BACKUP") || strings.HasPrefix(f.ID, "EMS-KEY") || f.ID == "EMS-PROC-003"
+		machine := strings.HasPrefix(f.ID, "EMS-DISK") || f.ID == "EMS-DB-010" || strings.HasPrefix(f.ID, "EMS-BACKUP") || strings.HasPrefix(f.ID, "EMS-KEY") || strings.HasPrefix(f.ID, "EMS-DRILL") || f.ID == "EMS-PROC-003"
 		if !machine && !slices.Contains(ids, f.ID) {
 			ids = append(ids, f.ID)
 		}
