@@ -49,6 +49,7 @@ var measurements = []measurement{
 	{"delta", "1 % of the pages changed", (*bench).delta},
 	{"unchanged", "nothing changed", (*bench).unchanged},
 	{"chain", "restore from a full backup, a differential and 60 incrementals", (*bench).chain},
+	{"drill", "a backup proven by a drill", (*bench).drill},
 	{"impact", "commit latency of an application while backups run", (*bench).impact},
 	{"continuous", "continuous protection, killed", (*bench).continuous},
 	{"daemon", "the daemon while it waits", (*bench).daemon},

@@ -51,9 +51,12 @@ func Examine(ctx context.Context, path, level string) (Report, error) {
 		return Report{}, err
 	}
 	defer c.close()
-	// Every entry of every index is looked up: what is cached is not read again.
-	if err := c.exec(ctx, fmt.Sprintf("PRAGMA cache_size = -%d", inquiryCache)); err != nil {
-		return Report{}, err
+	if level != "quick" {
+		// Every entry of every index is looked up, in no order that a cache would
+		// like: mapped, that takes half the time. Nobody truncates the file.
+		if err := c.exec(ctx, "PRAGMA mmap_size = 2147418112"); err != nil {
+			return Report{}, err
+		}
 	}
 	e := &examination{c: c, pragma: pragma}
 	if e.report.Damage, err = e.findings(ctx, "PRAGMA "+pragma+"(5)"); needsApplication(err) {
