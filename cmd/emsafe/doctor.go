@@ -28,8 +28,8 @@ type diagnosis struct {
 
 func (p *program) doctorCommand() *cli.Command {
 	return &cli.Command{
-		Name: "doctor", Usage: "try every step that a backup needs, and say what does not work",
-		Description: "Reads the configuration, the keys and each database's header, looks at space, and makes a round trip through every target with a small object under probes/.",
+		Name: "doctor", Usage: "try every step that a backup needs, and say what does not work; or examine one database", ArgsUsage: "[NAME]",
+		Description: "With NAME: all that there is to know about one database on one page, from a snapshot of it. Without: reads the configuration, the keys and each database's header, looks at space, and makes a round trip through every target with a small object under probes/.",
 		Action: func(c *cli.Context) error {
 			s, err := p.site(c)
 			if err != nil {
@@ -37,6 +37,19 @@ func (p *program) doctorCommand() *cli.Command {
 			}
 			if s.cfg == nil {
 				return noConfiguration()
+			}
+			if c.NArg() > 0 {
+				names, err := s.databases(c.Context, c.Args().Slice())
+				if err != nil {
+					return err
+				}
+				var failed []error
+				for _, name := range names {
+					if err := p.examine(c.Context, s, name); err != nil {
+						failed = append(failed, err)
+					}
+				}
+				return worst(failed)
 			}
 			d := &doctor{p: p, s: s}
 			d.keys()
