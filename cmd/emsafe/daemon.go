@@ -161,6 +161,7 @@ func (p *program) backupJob(s *site, name string, tell tell) func(context.Contex
 			return daemon.Result{}, err
 		}
 		job.Now = p.now
+		tell("canary of "+name, "the canary of "+name+" is not stamped", s.stamp(ctx, name))
 		out, err := backup.Database(ctx, job)
 		r := daemon.Result{Text: fmt.Sprintf("%s %s, %s sealed", out.Kind, out.ID, size(out.Sealed))}
 		if spool := "spool of " + name; out.Dropped.Backups > 0 {

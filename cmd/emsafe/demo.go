@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"emsafe/drill"
 	"emsafe/internal/fault"
 	"emsafe/internal/sample"
 )
@@ -23,7 +24,7 @@ const demoMarker = ".emsafe-demo"
 
 func (p *program) demoCommand() *cli.Command {
 	return &cli.Command{
-		Name: "demo", Usage: "show the whole way on a folder: keys, backup under load, restore, a damaged copy refused",
+		Name: "demo", Usage: "show the whole way on a folder: keys, backup under load, restore, a damaged copy refused, drills",
 		Description: "Works in a folder of its own and leaves it for you to look at. With --db it uses your database, read-only.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "dir", Value: "emsafe-demo", Usage: "`FOLDER` to work in; an earlier demo there is replaced"},
@@ -98,7 +99,10 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.restores(ctx, own); err != nil {
 		return err
 	}
-	return d.damage(ctx)
+	if err := d.damage(ctx); err != nil {
+		return err
+	}
+	return d.drills(ctx)
 }
 
 // fresh makes the folder anew, and removes only what a demo made.
@@ -214,6 +218,39 @@ func (d *demo) damage(ctx context.Context) error {
 	message, _, _ := strings.Cut(errOut[strings.Index(errOut, "emsafe:"):], "\n")
 	d.say("one bit flipped in a copy of each payload: restore refused, exit code %d, nothing placed", code)
 	d.say("  %s", message)
+	return nil
+}
+
+// drills proves the backups, and shows that a drill finds what is wrong with
+// the damaged ones.
+func (d *demo) drills(ctx context.Context) error {
+	args := []string{"drill", "run", "app", "--identity", d.path("recovery.key")}
+	out, err := d.must(ctx, args...)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	d.say("drill: %s", strings.Join(strings.Fields(lines[0]), " "))
+	for _, l := range lines[1:] {
+		if l = strings.TrimSpace(l); strings.HasPrefix(l, "RPO") || strings.HasPrefix(l, "RTO") || strings.Contains(l, "checks passed") {
+			d.say("  %s", l)
+		}
+	}
+	report := d.path("drill.html")
+	if _, err := d.must(ctx, "drill", "report", "--out", report); err != nil {
+		return err
+	}
+	d.say("  its signed report, as a page to look at: %s", report)
+	out, errOut, code := d.emsafe(ctx, append(args, "--target", "file://"+d.path("damaged"), "--allowed-signers", d.path("etc", "allowed_signers"), "--select", "latest")...)
+	if code != fault.DrillFailed.Exit || !strings.Contains(out, "("+drill.ReasonDamaged+")") {
+		return fmt.Errorf("a drill did not find the damage: exit code %d\n%s%s", code, out, errOut)
+	}
+	first, _, _ := strings.Cut(out, "\n")
+	d.say("drill of the damaged copy: %s; exit code %d", strings.Join(strings.Fields(first), " "), code)
+	if _, err := d.must(ctx, "drill", "report", "--out", d.path("drill-failed.html"), "--target", "file://"+d.path("damaged")); err != nil {
+		return err
+	}
+	d.say("  its report: %s", d.path("drill-failed.html"))
 	d.say("look around: %s; run the commands yourself with --config %s", d.dir, d.path("etc", "emsafe.yaml"))
 	return nil
 }

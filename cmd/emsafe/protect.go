@@ -132,6 +132,7 @@ func (d *service) pulse(ctx context.Context, s *site, name string, interval time
 			return
 		case <-tick.C:
 		}
+		d.tell("canary of "+name, "the canary of "+name+" is not stamped", s.stamp(ctx, name))
 		memory, err := catalog.LoadMemory(backup.MemoryFile(s.cfg.State, name))
 		if err != nil {
 			continue
