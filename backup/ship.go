@@ -124,7 +124,7 @@ func (s *shipper) trust(bucket storage.Bucket) bool {
 	if head.IsZero() || s.job.TakeOver || look.Address != bucket.String() || ago < 0 || ago > trustFor {
 		return false
 	}
-	s.chain = catalog.Trusted(bucket, head.Repository, s.job.Signers).Chain(s.job.Database)
+	s.chain = catalog.Trusted(storage.Past(bucket), head.Repository, s.job.Signers).Chain(s.job.Database)
 	s.head = head
 	return true
 }
@@ -171,22 +171,26 @@ func (s *shipper) recall(ctx context.Context, waiting []*spooled) {
 
 // open prepares the chain: repository, head, lineage.
 func (s *shipper) open(ctx context.Context, bucket storage.Bucket) error {
-	c, err := catalog.Open(ctx, bucket, s.job.Signers)
+	c, err := s.openPast(ctx, bucket)
 	if errors.Is(err, fault.Credentials) {
-		return s.openUnseen(ctx, bucket, err)
+		return s.openUnseen(ctx, storage.Past(bucket), err)
 	}
 	if errors.Is(err, fault.NotFound) {
 		if known := s.memory.headOf(s.target, ""); !known.IsZero() && !s.job.TakeOver {
 			return fault.New(fault.RolledBack, "the repository in %s is gone: this host committed manifest %d there", bucket, known.Sequence).
 				WithRemedy("If it is a disk that is not mounted, mount it. If the target was emptied on purpose, `emsafe backup --take-over` starts a new repository there.")
 		}
-		c, err = catalog.Create(ctx, bucket, s.job.Key, s.job.Signers, random(16), s.job.Host, s.job.Now())
+		c, err = catalog.Create(ctx, storage.Past(bucket), s.job.Key, s.job.Signers, random(16), s.job.Host, s.job.Now())
 	}
 	if err != nil {
 		return err
 	}
 	s.chain = c.Chain(s.job.Database)
-	return s.findHead(ctx)
+	if err := s.findHead(ctx); err != nil {
+		return err
+	}
+	s.tell()
+	return nil
 }
 
 // findHead learns after which manifest to commit, from memory and the target.
@@ -199,7 +203,7 @@ func (s *shipper) findHead(ctx context.Context) error {
 		return fault.New(fault.RolledBack, "the target %s is another repository than the one where this host committed manifest %d", s.chain.Bucket, other.Sequence).
 			WithRemedy("Check the target's url. If the change is intended, `emsafe backup --take-over` goes on there.")
 	}
-	newest, err := s.chain.Newest(ctx, known.Sequence)
+	newest, err := s.newest(ctx, known)
 	if err != nil {
 		return err
 	}
@@ -323,22 +327,6 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 		return s.memory.learn(s.target, entry)
 	}
 }
-
-// relock locks anew what must outlive single backups, several times in the term
-// of the lock.
-func (s *shipper) relock(ctx context.Context, e *catalog.Entry) {
-	if e.LockedUntil.IsZero() || e.CommittedAt.Sub(s.memory.relocked(s.target)) < e.LockedUntil.Sub(e.CommittedAt)/relockShare {
-		return
-	}
-	if err := s.chain.Relock(ctx, s.job.Database); err != nil {
-		s.out.Alarm = errors.Join(s.out.Alarm, fmt.Errorf("the lock of the repository document could not be renewed: %w", err))
-		return
-	}
-	s.memory.relock(s.target, e.CommittedAt)
-}
-
-// relockShare is how many times in the term of a lock it is renewed.
-const relockShare = 8
 
 // takeAlarm gives an alarm once.
 func (s *shipper) takeAlarm() error {

@@ -20,7 +20,11 @@ func (s *shipper) openUnseen(ctx context.Context, bucket storage.Bucket, err err
 	known := s.memory.headOf(s.target, "")
 	if !known.IsZero() && !s.job.TakeOver {
 		s.chain = catalog.Trusted(bucket, known.Repository, s.job.Signers).Chain(s.job.Database)
-		return s.findHeadUnseen(ctx)
+		if err := s.findHeadUnseen(ctx); err != nil {
+			return err
+		}
+		s.tell()
+		return nil
 	}
 	id := s.memory.pended(s.target).Head.Repository
 	if id == "" || s.job.TakeOver {
@@ -46,7 +50,7 @@ func (s *shipper) openUnseen(ctx context.Context, bucket storage.Bucket, err err
 // findHeadUnseen holds the listing against what is remembered.
 func (s *shipper) findHeadUnseen(ctx context.Context) error {
 	known, pended := s.memory.headOf(s.target, s.chain.Repository), s.memory.pended(s.target)
-	newest, err := s.chain.Newest(ctx, known.Sequence)
+	newest, err := s.newest(ctx, known)
 	if err != nil {
 		return err
 	}

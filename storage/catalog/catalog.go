@@ -78,8 +78,17 @@ func Create(ctx context.Context, b storage.Bucket, key *seal.SigningKey, signers
 }
 
 // CreateUnseen is Create for one who may not read: the error wraps
-// storage.ErrExists if there is a repository.
+// storage.ErrExists if there is a repository, or in the past of the bucket was
+// one, which would be what is read.
 func CreateUnseen(ctx context.Context, b storage.Bucket, key *seal.SigningKey, signers seal.Signers, id, host string, now time.Time) (*Catalog, error) {
+	for info, err := range b.List(ctx, repositoryKey, "") {
+		if err != nil {
+			return nil, err
+		}
+		if info.Key == repositoryKey {
+			return nil, fmt.Errorf("create %s in %s: %w", repositoryKey, b, storage.ErrExists)
+		}
+	}
 	if err := found(ctx, b, key, id, host, now); err != nil {
 		return nil, err
 	}
