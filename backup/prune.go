@@ -43,6 +43,11 @@ type Pruned struct {
 	Payloads  int                `json:"payloads"` // of earlier prunes and interrupted uploads
 	Bytes     int64              `json:"bytes"`    // of them
 	Frees     int64              `json:"frees"`    // bytes of payloads that go when the grace has passed
+
+	// Locked are backups, and objects of earlier prunes, that only a lock keeps;
+	// the last of these locks ends at LockedUntil.
+	Locked      int       `json:"locked"`
+	LockedUntil time.Time `json:"locked_until,omitzero"`
 }
 
 const (
@@ -171,7 +176,7 @@ func (w *pruner) clock(ctx context.Context) error {
 		}
 		break
 	}
-	if err := w.chain.Bucket.Delete(ctx, key); err != nil {
+	if err := w.chain.Bucket.Delete(ctx, key); err != nil && !errors.Is(err, storage.ErrLocked) {
 		return fmt.Errorf("these credentials may not delete: %w", err)
 	}
 	if skew := w.Now().Sub(info.Modified).Abs(); skew > mostSkew {
@@ -183,7 +188,11 @@ func (w *pruner) clock(ctx context.Context) error {
 func (w *pruner) decide() {
 	var points []catalog.Point
 	for _, e := range w.entries {
-		points = append(points, catalog.Point{ID: e.ID, Sequence: e.Sequence, At: e.SnapshotAt, Ancestors: e.Ancestors, Full: e.Kind == catalog.KindFull, Drilled: !w.Drilled[e.ID].IsZero(), Locked: e.LockedUntil})
+		point := catalog.Point{ID: e.ID, Sequence: e.Sequence, At: e.SnapshotAt, Ancestors: e.Ancestors, Full: e.Kind == catalog.KindFull, Drilled: !w.Drilled[e.ID].IsZero()}
+		if !e.LockedUntil.IsZero() {
+			point.Locked = e.LockedUntil.Add(storage.LockSlack)
+		}
+		points = append(points, point)
 	}
 	zone := w.Zone
 	if zone == nil {
@@ -194,6 +203,9 @@ func (w *pruner) decide() {
 	for _, d := range w.out.Decisions {
 		if !d.Kept() {
 			goes[d.Sequence] = true
+		}
+		if d.Held {
+			w.locked(d.Locked)
 		}
 	}
 	for _, e := range w.entries {
@@ -207,10 +219,33 @@ func (w *pruner) decide() {
 	w.out.Removed = len(w.gone)
 }
 
-// finish does the rest of an earlier run that was cut off.
+// locked counts something that only a lock keeps.
+func (w *pruner) locked(until time.Time) {
+	w.out.Locked++
+	if until.After(w.out.LockedUntil) {
+		w.out.LockedUntil = until.UTC()
+	}
+}
+
+// held counts what could not be deleted for its lock, which is no error: a later
+// prune deletes it. The bucket may have a longer term of its own.
+func (w *pruner) held(err error) bool {
+	if !errors.Is(err, storage.ErrLocked) {
+		return false
+	}
+	until := time.Time{}
+	var l *storage.LockedError
+	if errors.As(err, &l) {
+		until = l.Until
+	}
+	w.locked(until)
+	return true
+}
+
+// finish does the rest of an earlier run that was cut off, or met locks.
 func (w *pruner) finish(ctx context.Context) error {
 	for _, n := range slices.Backward(w.half) {
-		if err := w.chain.DeleteManifest(ctx, n); err != nil {
+		if err := w.chain.DeleteManifest(ctx, n); err != nil && !w.held(err) {
 			return err
 		}
 	}
@@ -224,6 +259,8 @@ func (w *pruner) sweep(ctx context.Context) error {
 	if n := len(w.records); n > 0 && now.Sub(w.records[n-1].PrunedAt) < w.Grace {
 		return nil
 	}
+	// Where versions are not deleted, what was deleted is still listed.
+	forGood := !storage.LockedUntil(w.chain.Bucket, now).IsZero()
 	named := map[string]bool{}
 	for _, e := range w.entries {
 		if e.Payload != nil {
@@ -234,14 +271,12 @@ func (w *pruner) sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if named[info.Key] || now.Sub(info.Modified) < orphanAge {
+		if named[info.Key] || now.Sub(info.Modified) < orphanAge || info.Hidden && !forGood {
 			continue
 		}
-		err = w.chain.Bucket.Delete(ctx, info.Key)
-		if errors.Is(err, storage.ErrLocked) {
-			continue // a later prune removes it
-		}
-		if err != nil {
+		if err := w.chain.Bucket.Delete(ctx, info.Key); w.held(err) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		w.out.Payloads++
@@ -265,7 +300,7 @@ func (w *pruner) remove(ctx context.Context) error {
 	w.out.Record = record.Number
 	// The newest first: whatever is still there when this is cut off restores.
 	for _, e := range slices.Backward(w.gone) {
-		if err := w.chain.DeleteManifest(ctx, e.Sequence); err != nil {
+		if err := w.chain.DeleteManifest(ctx, e.Sequence); err != nil && !w.held(err) {
 			return fmt.Errorf("manifest %d (the next prune removes it): %w", e.Sequence, err)
 		}
 	}

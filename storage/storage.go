@@ -85,8 +85,27 @@ type Timed interface {
 	Time(ctx context.Context) (time.Time, error)
 }
 
-// ErrLocked is wrapped by Delete for an object that is locked, see [Locking].
+// ErrLocked is what Delete's error is for an object that is locked, see
+// [Locking] and [LockedError].
 var ErrLocked = errors.New("locked")
+
+// LockedError is an ErrLocked that knows until when.
+type LockedError struct {
+	Key   string
+	Until time.Time
+}
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("%s: locked until %s", e.Key, e.Until.UTC().Format(time.RFC3339))
+}
+
+// Is makes it an ErrLocked.
+func (e *LockedError) Is(target error) bool { return target == ErrLocked }
+
+// LockSlack is how much longer than promised objects are locked: a manifest is
+// committed up to a day after its payload was stored, and both must stay for the
+// term.
+const LockSlack = 24 * time.Hour
 
 // Versioned is implemented by a bucket that may keep what was deleted or
 // overwritten in it.
@@ -110,7 +129,8 @@ func Past(b Bucket) Bucket {
 // by anybody, for a time that is configured with it.
 type Locking interface {
 	// LockedUntil is until when, at least, objects are locked that were stored
-	// in the day before an instant; zero if nothing is locked.
+	// in the [LockSlack] before an instant, and no object that was stored by
+	// then is locked longer than that slack after it; zero if nothing is locked.
 	LockedUntil(at time.Time) time.Time
 	// Relock locks an object anew, as if it were stored now.
 	Relock(ctx context.Context, key string) error

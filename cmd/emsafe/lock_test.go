@@ -54,7 +54,7 @@ func TestLockedTarget(t *testing.T) {
 	h.fails(fault.Credentials, "", "backup")
 
 	h.as(server, "prune", lock)
-	if out := h.must("prune"); !strings.Contains(out, "locked until") || !strings.Contains(out, "nothing to remove") {
+	if out := h.must("prune"); !strings.Contains(out, "locked until") || !strings.Contains(out, "nothing to remove") || !strings.Contains(out, "2 more are locked") {
 		t.Errorf("%s", out)
 	}
 

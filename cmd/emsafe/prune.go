@@ -103,6 +103,9 @@ func (p *program) pruneOne(c *cli.Context, s *site, name string, t storage.Targe
 	default:
 		p.print.done("%s in %s: nothing to remove", name, t.Name)
 	}
+	if out.Locked > 0 {
+		p.print.done("%s in %s: %d more are locked and stay; the last lock ends %s UTC", name, t.Name, out.Locked, out.LockedUntil.Format(time.DateTime))
+	}
 	if out.Payloads > 0 {
 		p.print.done("%s in %s: %d payloads of earlier prunes and interrupted uploads deleted, %s", name, t.Name, out.Payloads, size(out.Bytes))
 	}

@@ -33,6 +33,7 @@ type Point struct {
 type Decision struct {
 	Point
 	Reasons []string // to keep it; none: it goes
+	Held    bool     // by its lock alone
 }
 
 // Kept reports whether the point stays.
@@ -69,6 +70,7 @@ func Retain(points []Point, k Keep, now time.Time, zone *time.Location) []Decisi
 	for i := range list {
 		if d := &list[i]; d.Locked.After(now) && !d.Kept() {
 			d.because("locked until %s", d.Locked.UTC().Format(time.DateTime))
+			d.Held = true
 		}
 	}
 	guard(list)

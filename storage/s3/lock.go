@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"strings"
 	"time"
 
@@ -20,12 +19,8 @@ import (
 // an object that was stored, with compliance not even the owner of the account.
 type Lock struct {
 	Mode string        // compliance or governance
-	For  time.Duration // from when an object is stored; a day is added
+	For  time.Duration // from when an object is stored; storage.LockSlack is added
 }
-
-// lockSlack is how much longer every lock is: a manifest is committed up to a
-// day after its payload was stored, and both must stay for the term.
-const lockSlack = 24 * time.Hour
 
 var _ storage.Locking = (*Bucket)(nil)
 
@@ -45,7 +40,7 @@ func (b *Bucket) retention(key string) (types.ObjectLockMode, *time.Time) {
 	if b.cfg.Lock == nil || strings.HasPrefix(key, unlocked) {
 		return "", nil
 	}
-	return b.cfg.Lock.mode(), aws.Time(b.LockedUntil(time.Now()).Add(lockSlack))
+	return b.cfg.Lock.mode(), aws.Time(b.LockedUntil(time.Now()).Add(storage.LockSlack))
 }
 
 func (l *Lock) mode() types.ObjectLockMode {
@@ -179,7 +174,7 @@ func (p *past) deleteVersion(ctx context.Context, key string, id *string) error 
 	got, rerr := p.client.GetObjectRetention(ctx, &s3.GetObjectRetentionInput{Bucket: p.bucket(), Key: p.name(key), VersionId: id})
 	if rerr == nil && got.Retention != nil {
 		if until := aws.ToTime(got.Retention.RetainUntilDate); until.After(time.Now()) {
-			return fmt.Errorf("%s: %w until %s", key, storage.ErrLocked, until.UTC().Format(time.RFC3339))
+			return &storage.LockedError{Key: key, Until: until.UTC()}
 		}
 	}
 	return p.explain(ctx, "DeleteObject", key, err)
