@@ -231,11 +231,15 @@ func (k *keeper) plan(waiting []*spooled) plan {
 }
 
 // lacks says which target does not hold a backup, and does not get it from the
-// spool first.
+// spool first, or not for as long as a delta on it would have to be there.
 func (k *keeper) lacks(id string, waiting []*spooled) string {
 	for _, t := range k.job.Targets {
-		if _, ok := k.memory.parent(t.Name, id); !ok && !k.waits(waiting, id, t.Name) {
+		p, ok := k.memory.parent(t.Name, id)
+		switch {
+		case !ok && !k.waits(waiting, id, t.Name):
 			return "target " + t.Name + " does not hold what a delta would build on"
+		case ok && t.Lock > 0 && p.LockedUntil.Before(k.job.Now().Add(t.Lock)):
+			return "what a delta would build on is not locked for long enough in target " + t.Name
 		}
 	}
 	return ""

@@ -84,8 +84,9 @@ func (m *memory) learn(target string, e *catalog.Entry) error {
 	head := e.Head()
 	head.Target = target
 	m.kept.Heads[head.Repository] = head
+	locked := m.locked(target, e)
 	m.note(target, e)
-	newest := catalog.Newest{ID: e.ID, Kind: e.Kind, Holds: e.ID, Sequence: e.Sequence, SnapshotAt: e.SnapshotAt, Bytes: e.Content.Size, LockedUntil: e.LockedUntil}
+	newest := catalog.Newest{ID: e.ID, Kind: e.Kind, Holds: e.ID, Sequence: e.Sequence, SnapshotAt: e.SnapshotAt, Bytes: e.Content.Size, LockedUntil: locked}
 	if e.Kind == catalog.KindHeartbeat {
 		newest.Holds = e.Parent.ID
 	}
@@ -115,7 +116,7 @@ func (m *memory) checked(id string, at time.Time) error {
 func (m *memory) pending(target string, e *catalog.Entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.kept.Pending[target] = catalog.Pending{ID: e.ID, Head: e.Head(), Size: int64(len(e.Object)), Ancestors: e.Ancestors}
+	m.kept.Pending[target] = catalog.Pending{ID: e.ID, Head: e.Head(), Size: int64(len(e.Object)), Ancestors: e.Ancestors, LockedUntil: m.locked(target, e)}
 	return m.kept.Save(m.file)
 }
 
@@ -169,7 +170,23 @@ func (m *memory) note(target string, e *catalog.Entry) {
 	if m.kept.Parents[target] == nil {
 		m.kept.Parents[target] = map[string]catalog.Committed{}
 	}
-	m.kept.Parents[target][e.ID] = e.Committed()
+	m.kept.Parents[target][e.ID] = e.Committed(m.locked(target, e))
+}
+
+// locked is until when e is locked with all that it is built on, as far as that
+// is known: a delta is worth as much as what it applies to. The caller holds the
+// lock.
+func (m *memory) locked(target string, e *catalog.Entry) time.Time {
+	if known, ok := m.kept.Parents[target][e.ID]; ok && known.Manifest == e.Digest {
+		return known.LockedUntil // what it is built on may be forgotten by now
+	}
+	until := e.LockedUntil
+	if e.Parent != nil {
+		if on := m.kept.Parents[target][e.Parent.ID].LockedUntil; on.Before(until) {
+			until = on
+		}
+	}
+	return until
 }
 
 // parent is where a backup stands in a target's chain, if it may be a parent
@@ -250,6 +267,6 @@ func (m *memory) arrived(target string) error {
 	if m.kept.Parents[target] == nil {
 		m.kept.Parents[target] = map[string]catalog.Committed{}
 	}
-	m.kept.Parents[target][p.ID] = catalog.Committed{Sequence: head.Sequence, Manifest: head.Digest, Ancestors: p.Ancestors}
+	m.kept.Parents[target][p.ID] = catalog.Committed{Sequence: head.Sequence, Manifest: head.Digest, Ancestors: p.Ancestors, LockedUntil: p.LockedUntil}
 	return m.kept.Save(m.file)
 }

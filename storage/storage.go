@@ -192,5 +192,6 @@ func ReadAll(ctx context.Context, b Bucket, key string, limit int64) ([]byte, er
 // called when the bucket is needed, so that one that is down fails alone.
 type Target struct {
 	Name string
+	Lock time.Duration // how long every backup must be locked, with all that it is built on; 0: it need not
 	Open func(ctx context.Context) (Bucket, error)
 }

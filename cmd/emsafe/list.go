@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -173,7 +174,7 @@ func (p *program) showCommand() *cli.Command {
 				return err
 			}
 			e := found.entry
-			p.print.emit(shown{listed{Target: found.target, Manifest: &e.Manifest, Digest: e.Digest.String(), Sequence: e.Sequence}, found.fetches()})
+			p.print.emit(shown{listed{Target: found.target, Manifest: &e.Manifest, Digest: e.Digest.String(), Sequence: e.Sequence}, found.fetches(), found.lockedUntil()})
 			p.show(found)
 			problems := found.chain.Links(c.Context, found.since, 0)
 			if found.broken != nil {
@@ -220,8 +221,8 @@ func (p *program) show(f *located) {
 		{"owner", fmt.Sprintf("%s:%s (%d:%d), mode %s", e.Source.Owner, e.Source.Group, e.Source.UID, e.Source.GID, e.Source.Mode)},
 		{"opens with", strings.Join(e.Recipients, "\n\t")},
 	}
-	if !e.LockedUntil.IsZero() {
-		rows = append(rows, []string{"locked until", e.LockedUntil.Format(time.DateTime) + " UTC: nobody can delete it before"})
+	if until := f.lockedUntil(); !until.IsZero() {
+		rows = append(rows, []string{"locked until", until.Format(time.DateTime) + " UTC: nobody can delete it before, nor what it is built on"})
 	}
 	p.print.table(append(rows, f.way()...))
 }
@@ -237,7 +238,8 @@ func stored(e *catalog.Entry) string {
 // shown is what `show --json` gives.
 type shown struct {
 	listed
-	Fetches []fetched `json:"restore_fetches"`
+	Fetches     []fetched `json:"restore_fetches"`
+	LockedUntil time.Time `json:"locked_until,omitzero"` // with all that it is built on
 }
 
 // fetched is one payload on the way to a backup.
@@ -254,6 +256,15 @@ func (f *located) fetches() []fetched {
 		list = append(list, fetched{e.Sequence, e.ID, e.Kind, e.Payload.Size})
 	}
 	return list
+}
+
+// lockedUntil is until when nobody can take the backup, or a step on the way to
+// it; zero if one of them is not locked.
+func (f *located) lockedUntil() time.Time {
+	if f.broken != nil {
+		return time.Time{}
+	}
+	return catalog.LockedUntil(append(slices.Clone(f.path), f.entry))
 }
 
 // way says what a restore would fetch.

@@ -97,7 +97,7 @@ func (s *site) configured(only string) error {
 		if err != nil {
 			return err
 		}
-		s.targets = append(s.targets, storage.Target{Name: name, Open: func(ctx context.Context) (storage.Bucket, error) {
+		s.targets = append(s.targets, storage.Target{Name: name, Lock: t.LockFor, Open: func(ctx context.Context) (storage.Bucket, error) {
 			return openBucket(ctx, t, limited, s.lockFor(name, t))
 		}})
 	}

@@ -54,7 +54,7 @@ type Newest struct {
 	SnapshotAt time.Time `json:"snapshot_at"`
 	Bytes      int64     `json:"bytes"` // of the database
 
-	LockedUntil time.Time `json:"locked_until,omitzero"` // by Object Lock
+	LockedUntil time.Time `json:"locked_until,omitzero"` // by Object Lock, with all that it is built on
 }
 
 // Checked says that at an instant nothing had changed since a backup.
@@ -78,6 +78,8 @@ type Pending struct {
 	Head      Head     `json:"head"`
 	Size      int64    `json:"size"` // bytes of the object
 	Ancestors []uint64 `json:"ancestors,omitempty"`
+
+	LockedUntil time.Time `json:"locked_until,omitzero"`
 }
 
 // Committed is where a backup stands in one target's chain.
@@ -85,10 +87,14 @@ type Committed struct {
 	Sequence  uint64      `json:"sequence"`
 	Manifest  seal.Digest `json:"manifest"`
 	Ancestors []uint64    `json:"ancestors,omitempty"`
+
+	LockedUntil time.Time `json:"locked_until,omitzero"` // by Object Lock, with all that it is built on
 }
 
-// Committed is the entry as a parent.
-func (e *Entry) Committed() Committed { return Committed{e.Sequence, e.Digest, e.Ancestors} }
+// Committed is the entry as a parent, locked till then.
+func (e *Entry) Committed(locked time.Time) Committed {
+	return Committed{Sequence: e.Sequence, Manifest: e.Digest, Ancestors: e.Ancestors, LockedUntil: locked}
+}
 
 // LoadMemory reads the memory of a database; missing is empty.
 func LoadMemory(file string) (Memory, error) {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"time"
 
 	"emsafe/internal/fault"
 )
@@ -37,6 +38,18 @@ func (ch *Chain) Path(ctx context.Context, e *Entry) ([]*Entry, error) {
 		return nil, fault.New(fault.Damaged, "heartbeat %s (number %d) speaks of another database than %s, which it names", e.ID, e.Sequence, last.ID)
 	}
 	return steps, nil
+}
+
+// LockedUntil is until when Object Lock keeps every step of a path, and so the
+// backup that it leads to; zero if one of them is not locked.
+func LockedUntil(path []*Entry) time.Time {
+	var until time.Time
+	for i, e := range path {
+		if i == 0 || e.LockedUntil.Before(until) {
+			until = e.LockedUntil
+		}
+	}
+	return until
 }
 
 // follows is an error unless what was read is the parent that child names.

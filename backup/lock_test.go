@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"iter"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -130,4 +131,68 @@ func TestPruneVersions(t *testing.T) {
 	if _, err := ch.Sequences(t.Context(), 0); err != nil || len(ch.Tampered()) != 0 {
 		t.Errorf("a prune is taken for an attack: %v %v", err, ch.Tampered())
 	}
+}
+
+// TestLockedWithItsParents: a backup is locked for as long as the first of what
+// it is built on to be let go, and where that would be too short it is a full one.
+func TestLockedWithItsParents(t *testing.T) {
+	t.Parallel()
+	var by time.Duration
+	b, server := versioned(t, false, &by)
+	job := grown(t, b, 1)
+	take := func(kind string) catalog.Newest {
+		t.Helper()
+		if out, err := exec.Command("sqlite3", job.Path, "INSERT INTO t VALUES ('more')").CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		out, err := Database(t.Context(), job)
+		if err != nil || out.Kind != kind {
+			t.Fatalf("%s, want %s: %+v %v", out.Kind, kind, out, err)
+		}
+		m, err := catalog.LoadMemory(MemoryFile(job.State, "app"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Newest["a"]
+	}
+	within := func(term time.Duration) {
+		t.Helper()
+		cfg := s3.Config{Bucket: "bucket", Endpoint: server.Endpoint, AccessKeyID: server.Access, SecretAccessKey: s3.Secret(server.Secret)}
+		cfg.Lock = &s3.Lock{Mode: "compliance", For: term + time.Hour} // the hour stands for full_every
+		locked, err := s3.Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		job.Targets = []storage.Target{in("a", later{locked, locked, &by})}
+		job.Targets[0].Lock = term
+	}
+	job.Full = false
+	job.Policy = Policy{FullEvery: time.Hour, FullShare: 10000}
+	if n := take(catalog.KindDelta); !n.LockedUntil.IsZero() {
+		t.Errorf("nothing is locked: %+v", n)
+	}
+	within(time.Hour)
+	full := take(catalog.KindFull) // what there is is not locked
+	if full.LockedUntil.IsZero() {
+		t.Fatalf("%+v", full)
+	}
+	ahead := time.Duration(0)
+	job.Now = func() time.Time { return time.Now().Add(ahead) }
+	for _, ahead = range []time.Duration{time.Minute, 2 * time.Minute, 30 * time.Minute} {
+		if n := take(catalog.KindDelta); !n.LockedUntil.Equal(full.LockedUntil) {
+			t.Errorf("a delta is locked until %v, what it is built on until %v", n.LockedUntil, full.LockedUntil)
+		}
+	}
+	job.Heartbeat = true
+	if out, err := Database(t.Context(), job); err != nil || out.Kind != catalog.KindHeartbeat {
+		t.Fatalf("%+v %v", out, err)
+	}
+	if m, err := catalog.LoadMemory(MemoryFile(job.State, "app")); err != nil || !m.Newest["a"].LockedUntil.Equal(full.LockedUntil) {
+		t.Errorf("%+v %v", m.Newest, err)
+	}
+	within(3 * time.Hour)
+	if n := take(catalog.KindFull); !n.LockedUntil.After(full.LockedUntil.Add(time.Hour)) {
+		t.Errorf("%+v", n)
+	}
+	take(catalog.KindDelta)
 }
