@@ -26,7 +26,7 @@ func (b later) Past() storage.Bucket { return later{b.s3.Past(), b.s3, b.by} }
 
 func (b later) LockedUntil(at time.Time) time.Time { return b.s3.LockedUntil(at) }
 
-func (b later) ProveLock(ctx context.Context) error { return b.s3.ProveLock(ctx) }
+func (b later) ProveLock(ctx context.Context) (storage.LockProof, error) { return b.s3.ProveLock(ctx) }
 
 func (b later) Relock(ctx context.Context, key string) error { return b.s3.Relock(ctx, key) }
 

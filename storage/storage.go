@@ -134,9 +134,16 @@ type Locking interface {
 	LockedUntil(at time.Time) time.Time
 	// Relock locks an object anew, as if it were stored now.
 	Relock(ctx context.Context, key string) error
-	// ProveLock stores a locked object and tries to delete it. It returns nil
-	// if that is refused, or if nothing is to be locked.
-	ProveLock(ctx context.Context) error
+	// ProveLock stores a locked object, reads its lock back and tries to
+	// delete it. An error is a lock that does not hold, or none; how much is
+	// proven otherwise depends on what the credentials may do.
+	ProveLock(ctx context.Context) (LockProof, error)
+}
+
+// LockProof says what of a lock was seen. A locked object is always taken.
+type LockProof struct {
+	Until  time.Time // until when the bucket says that the object is locked; zero: it could not be asked
+	Tested bool      // a delete was refused, by credentials that deleted another object
 }
 
 // LockedUntil is what a bucket that locks says; zero for one that does not.

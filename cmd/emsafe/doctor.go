@@ -159,6 +159,19 @@ func (d *doctor) target(ctx context.Context, t storage.Target) {
 	}
 	d.say("target "+t.Name, detail, err)
 	if l, ok := b.(storage.Locking); ok && err == nil && !l.LockedUntil(time.Now()).IsZero() {
-		d.say("lock of "+t.Name, "a locked object could not be deleted", l.ProveLock(ctx))
+		proof, err := l.ProveLock(ctx)
+		d.say("lock of "+t.Name, lockProven(proof), err)
 	}
+}
+
+// lockProven says what a proof shows, and what it cannot.
+func lockProven(p storage.LockProof) string {
+	detail := "takes locked objects"
+	if !p.Until.IsZero() {
+		detail += ", says until when"
+	}
+	if p.Tested {
+		return detail + ", refuses to delete them"
+	}
+	return detail + "; these credentials may delete nothing anyway, so run doctor once with others to see that it is the lock which refuses"
 }

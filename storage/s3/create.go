@@ -86,10 +86,11 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage
 		up.sha = base64.StdEncoding.EncodeToString(sum[:])
 		in.ChecksumSHA256 = aws.String(up.sha)
 	}
-	in.ServerSideEncryption, in.SSEKMSKeyId = b.encryption()
-	if in.ObjectLockMode, in.ObjectLockRetainUntilDate = b.retention(key); in.ObjectLockMode != "" {
-		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(sum[:])) // S3 takes a lock only with one
+	if b.cfg.Lock != nil && !*b.cfg.Checksums {
+		in.ContentMD5 = contentMD5(body)
 	}
+	in.ServerSideEncryption, in.SSEKMSKeyId = b.encryption()
+	in.ObjectLockMode, in.ObjectLockRetainUntilDate = b.retention(key)
 
 	var out outcome
 	said := false
@@ -113,6 +114,22 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage
 		return storage.Info{Key: key, Size: up.size, Modified: time.Now().UTC()}, nil
 	}
 	return b.settle(ctx, "PutObject", up, out)
+}
+
+// digest gives a body the digest that S3 wants where something is locked:
+// MD5 where the provider takes no checksums.
+func (b *Bucket) digest(in *s3.PutObjectInput, body []byte) {
+	if *b.cfg.Checksums {
+		sum := sha256.Sum256(body)
+		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(sum[:]))
+		return
+	}
+	in.ContentMD5 = contentMD5(body)
+}
+
+func contentMD5(body []byte) *string {
+	sum := md5.Sum(body)
+	return aws.String(base64.StdEncoding.EncodeToString(sum[:]))
 }
 
 // said reports whether the answer to an upload proves that these bytes were

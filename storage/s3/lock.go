@@ -1,17 +1,17 @@
 package s3
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"emsafe/internal/fault"
 	"emsafe/storage"
 )
 
@@ -52,16 +52,20 @@ func (l *Lock) mode() types.ObjectLockMode {
 
 // Relock implements storage.Locking: an object that must outlive what was stored
 // with it is locked anew, from now on.
-func (b *Bucket) Relock(ctx context.Context, key string) error {
+func (b *Bucket) Relock(ctx context.Context, key string) error { return b.relock(ctx, key, "") }
+
+// relock is Relock of a version, "" for the newest.
+func (b *Bucket) relock(ctx context.Context, key, version string) error {
 	if b.cfg.Lock == nil {
 		return nil
 	}
 	mode, until := b.retention(key)
+	in := s3.PutObjectRetentionInput{
+		Bucket: b.bucket(), Key: b.name(key), VersionId: optional(version),
+		Retention: &types.ObjectLockRetention{Mode: types.ObjectLockRetentionMode(mode), RetainUntilDate: until},
+	}
 	err := b.retry(ctx, func() error {
-		_, err := b.client.PutObjectRetention(ctx, &s3.PutObjectRetentionInput{
-			Bucket: b.bucket(), Key: b.name(key), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-			Retention: &types.ObjectLockRetention{Mode: types.ObjectLockRetentionMode(mode), RetainUntilDate: until},
-		})
+		_, err := b.client.PutObjectRetention(ctx, &in, b.digested)
 		return err
 	})
 	if err != nil {
@@ -70,64 +74,31 @@ func (b *Bucket) Relock(ctx context.Context, key string) error {
 	return nil
 }
 
-// provenFor is how long the object stays that ProveLock leaves.
-const provenFor = 2 * time.Minute
-
-// ProveLock implements storage.Locking: it stores a small locked object, reads
-// its retention back, and tries to delete that version.
-func (b *Bucket) ProveLock(ctx context.Context) error {
-	if b.cfg.Lock == nil {
-		return nil
+// digested has the SDK send a digest of the body, without which S3 takes nothing
+// that is about locks: a checksum, or MD5 where the provider knows no others.
+func (b *Bucket) digested(o *s3.Options) {
+	if *b.cfg.Checksums {
+		return // the SDK's own: CRC32
 	}
-	b.sweepProofs(ctx)
-	key, until := unlocked+"lock-"+strings.ToLower(rand.Text()), time.Now().Add(provenFor).UTC().Truncate(time.Second)
-	put, err := b.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: b.bucket(), Key: b.name(key), Body: bytes.NewReader([]byte("locked\n")), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-		ObjectLockMode: b.cfg.Lock.mode(), ObjectLockRetainUntilDate: aws.Time(until),
-	})
-	if err != nil {
-		return b.unlockable(ctx, key, err)
-	}
-	id := aws.ToString(put.VersionId)
-	if id == "" || id == "null" {
-		return fault.New(fault.Storage, "%s took a locked object and gave it no version: it has no versioning, and nothing in it is locked", b.address).
-			WithRemedy("Make a bucket with versioning and Object Lock enabled; with most providers that cannot be done afterwards.")
-	}
-	got, err := b.client.GetObjectRetention(ctx, &s3.GetObjectRetentionInput{Bucket: b.bucket(), Key: b.name(key), VersionId: aws.String(id)})
-	switch {
-	case err != nil:
-		err = b.explain(ctx, "GetObjectRetention", key, err)
-	case got.Retention == nil || string(got.Retention.Mode) != string(b.cfg.Lock.mode()) || aws.ToTime(got.Retention.RetainUntilDate).Before(until.Add(-time.Second)):
-		err = fault.New(fault.Storage, "%s took a lock until %s and does not have it", b.address, until.Format(time.RFC3339)).
-			WithRemedy("This provider does not honour Object Lock. Take another, or take `lock` out of the configuration.")
-	}
-	if _, derr := b.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: b.bucket(), Key: b.name(key), VersionId: aws.String(id)}); derr == nil {
-		return fault.New(fault.Storage, "%s let a locked version be deleted: the lock is not honoured", b.address).
-			WithRemedy("Do not rely on this provider against an intruder.")
-	} else if code, status := reply(derr); status/100 != 4 && code == "" {
-		return b.explain(ctx, "DeleteObject", key, derr)
-	}
-	return err
-}
-
-// sweepProofs removes what earlier proofs left, whose time is over.
-func (b *Bucket) sweepProofs(ctx context.Context) {
-	past := b.Past()
-	for info, err := range past.List(ctx, unlocked+"lock-", "") {
-		if err != nil || past.Delete(ctx, info.Key) != nil {
-			return // it is small
+	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+		for _, id := range []string{"AWSChecksum:SetupInputContext", "AWSChecksum:ComputeInputPayloadChecksum"} {
+			_, ierr := stack.Initialize.Remove(id)
+			_, ferr := stack.Finalize.Remove(id)
+			if ierr != nil && ferr != nil {
+				return fmt.Errorf("the SDK has no %s any more", id)
+			}
 		}
-	}
+		return smithyhttp.AddContentChecksumMiddleware(stack)
+	})
 }
 
-// unlockable gives the refusal of a locked object its remedy.
-func (b *Bucket) unlockable(ctx context.Context, key string, err error) error {
-	if code, status := reply(err); status == 400 || code == "InvalidRequest" || code == "NotImplemented" {
-		f := fault.New(fault.Config, "%s does not take locked objects: %s", b.address, code)
-		f.Err = err
-		return f.WithRemedy("Make a bucket with Object Lock enabled (it needs versioning), or take `lock` out of the configuration.")
+// Relock implements storage.Locking: the version that counts is the one to keep.
+func (p *past) Relock(ctx context.Context, key string) error {
+	id, err := p.version(ctx, key)
+	if err != nil {
+		return err
 	}
-	return b.explain(ctx, "PutObject", key, err)
+	return p.relock(ctx, key, id)
 }
 
 // Delete implements storage.Bucket over all versions: without them a locked

@@ -64,8 +64,8 @@ func TestLock(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"compliance", "governance"} {
 		b, _ := lockedBucket(t, mode, time.Hour)
-		if err := b.ProveLock(t.Context()); err != nil {
-			t.Fatal(err)
+		if proof, err := b.ProveLock(t.Context()); err != nil || !proof.Tested || time.Until(proof.Until) < time.Minute {
+			t.Fatalf("%+v %v", proof, err)
 		}
 		for key, size := range map[string]int{"small": 10, "large": 9 << 20} {
 			if _, err := b.Create(t.Context(), key, strings.NewReader(strings.Repeat("x", size)), -1); err != nil {
@@ -177,7 +177,7 @@ func TestLockIsProven(t *testing.T) {
 	t.Parallel()
 	_, cfg := served(t)
 	cfg.Lock = &Lock{Mode: "compliance", For: time.Hour}
-	err := opened(t, cfg).ProveLock(t.Context())
+	err := prove(t.Context(), opened(t, cfg))
 	refused(t, err, fault.Config, "locked objects")
 	if err := create(t, opened(t, cfg), 10); err == nil {
 		t.Error("an object was stored without its lock")

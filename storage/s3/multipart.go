@@ -167,6 +167,8 @@ func (m *multi) sendPart(ctx context.Context, number int32, data []byte) error {
 	if *b.cfg.Checksums {
 		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(sum[:]))
 		done.ChecksumSHA256 = in.ChecksumSHA256
+	} else if b.cfg.Lock != nil {
+		in.ContentMD5 = contentMD5(data)
 	}
 	err := b.retry(ctx, func() error {
 		in.Body = newPart(data)

@@ -71,23 +71,33 @@ func (p *past) Open(ctx context.Context, key string, offset, length int64) (io.R
 	if err := storage.CheckKey(key); err != nil {
 		return nil, err
 	}
+	id, err := p.version(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return p.open(ctx, key, id, offset, length)
+}
+
+// version is the id of the version of a key that counts, "" for what a plain
+// request gives.
+func (p *past) version(ctx context.Context, key string) (string, error) {
 	p.mu.Lock()
 	id, known := p.oldest[key]
 	p.mu.Unlock()
-	if !known {
-		for info, err := range p.List(ctx, key, "") {
-			if err != nil {
-				return nil, err
-			}
-			if info.Key >= key {
-				break
-			}
-		}
-		p.mu.Lock()
-		id = p.oldest[key]
-		p.mu.Unlock()
+	if known {
+		return id, nil
 	}
-	return p.open(ctx, key, id, offset, length)
+	for info, err := range p.List(ctx, key, "") {
+		if err != nil {
+			return "", err
+		}
+		if info.Key >= key {
+			break
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.oldest[key], nil
 }
 
 var errNoVersions = errors.New("versions cannot be listed")
