@@ -45,15 +45,25 @@ func TestLockedTarget(t *testing.T) {
 		h.must("backup")
 	}
 	h.fails(fault.Credentials, "", "list")
+	h.fails(fault.Credentials, "", "restore", "app", "--to", h.path("no.db"), "--identity", h.path("key"))
+	h.fails(fault.Credentials, "", "prune")
+	if out := h.must("doctor"); !strings.Contains(out, "says until when; these credentials may delete nothing") {
+		t.Errorf("%s", out)
+	}
 	if out := h.must("status", "--json"); !strings.Contains(out, `"locked_until"`) {
 		t.Errorf("%s", out)
 	}
 	h.as(server, "read", lock)
 	h.must("verify", "--read-data", "--identity", h.path("key"))
+	h.must("restore", "app", "--to", h.path("read.db"), "--identity", h.path("key"))
 	h.change()
 	h.fails(fault.Credentials, "", "backup")
+	h.fails(fault.Credentials, "", "prune")
 
 	h.as(server, "prune", lock)
+	if out := h.must("doctor"); !strings.Contains(out, "refuses to delete them") {
+		t.Errorf("%s", out)
+	}
 	if out := h.must("prune"); !strings.Contains(out, "locked until") || !strings.Contains(out, "nothing to remove") || !strings.Contains(out, "2 more are locked") {
 		t.Errorf("%s", out)
 	}
@@ -150,6 +160,18 @@ func TestPolicies(t *testing.T) {
 	if out := h.must("target", "policy", "offsite"); !strings.Contains(out, "bucket lock rule") {
 		t.Error(out)
 	}
+	for _, provider := range []string{"b2", "garage", "hetzner", "scaleway"} {
+		if out := h.must("target", "policy", "--provider", provider, "--json"); !strings.Contains(out, `"words"`) {
+			t.Errorf("%s: %s", provider, out)
+		}
+	}
+	if out := h.must("target", "policy", "--provider", "hetzner", "--principal", "somebody"); !strings.Contains(out, `"NeverDelete"`) {
+		t.Error(out)
+	}
+	if out := h.must("target", "policy", "--provider", "wasabi", "offsite"); !strings.Contains(out, `"arn:aws:s3:::bucket"`) {
+		t.Error(out)
+	}
+	h.fails(fault.Usage, "--provider is", "target", "policy", "--provider", "nobody")
 	h.fails(fault.Usage, "--role is", "target", "policy", "--role", "thief")
 	h.fails(fault.NotFound, "no target", "target", "policy", "nowhere")
 	h.targets("  local: {url: file://" + h.path("local") + "}\n")

@@ -10,6 +10,7 @@ import (
 
 	"emsafe/internal/config"
 	"emsafe/internal/fault"
+	"emsafe/storage/s3"
 )
 
 func (p *program) targetCommand() *cli.Command {
@@ -20,6 +21,7 @@ func (p *program) targetCommand() *cli.Command {
 				"Where the provider has policies in Amazon's language, this is one: for a user (IAM), or with --principal for the bucket. Where it has not, it says in words what there is.",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "role", Usage: "`ROLE`: write, read or prune", Value: "write"},
+				&cli.StringFlag{Name: "provider", Usage: "as for a target at `NAME`, whatever the configuration says: aws, r2, b2, wasabi, hetzner, garage, minio or scaleway"},
 				&cli.StringFlag{Name: "principal", Usage: "make a bucket policy for `WHOM`: an ARN at Amazon, a user's name elsewhere"},
 			},
 			Action: p.targetPolicy,
@@ -57,7 +59,12 @@ func (p *program) targetPolicy(c *cli.Context) error {
 	if !slices.Contains([]string{"write", "read", "prune"}, role) {
 		return usage("--role is write, read or prune, not %q", role)
 	}
-	if words, ok := policyWords[t.Provider]; ok {
+	if as := c.String("provider"); as != "" {
+		if t.Provider = as; !slices.Contains(s3.Providers(), as) {
+			return usage("--provider is one of %s, not %q", strings.Join(s3.Providers(), ", "), as)
+		}
+	}
+	if words, ok := policyWords[t.Provider]; ok && (t.Provider != "hetzner" || c.String("principal") == "") {
 		p.print.emit(map[string]string{"target": name, "role": role, "words": words[role]})
 		p.print.line("%s", words[role])
 		return nil
@@ -92,6 +99,7 @@ func policy(t config.Target, role, principal string) map[string]any {
 		objects = arn + "/" + prefix + "/*"
 	}
 	amazon := t.Provider == "aws" || t.Provider == "" && t.Endpoint == ""
+	// Versions are listed by everybody: who backs up must see what was hidden.
 	put := []string{"s3:PutObject", "s3:AbortMultipartUpload"}
 	if t.LockFor > 0 {
 		put = append(put, "s3:PutObjectRetention")
@@ -100,16 +108,12 @@ func policy(t config.Target, role, principal string) map[string]any {
 	if t.LockFor > 0 {
 		get = append(get, "s3:GetObjectRetention")
 	}
-	list := []string{"s3:ListBucket"}
-	var on []string
-	switch role {
-	case "write":
-		on = put
-	case "read":
-		on, list = get, append(list, "s3:ListBucketVersions")
-	case "prune":
-		on, list = slices.Concat(get, put, []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}), append(list, "s3:ListBucketVersions")
-	}
+	list := []string{"s3:ListBucket", "s3:ListBucketVersions"}
+	on := map[string][]string{
+		"write": slices.Concat(put, get[2:]), // a retention may be read, which doctor does
+		"read":  get,
+		"prune": slices.Concat(get, put, []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}),
+	}[role]
 	statements := []statement{
 		{Sid: "Objects", Effect: "Allow", Action: on, Resource: []string{objects}},
 		{Sid: "List", Effect: "Allow", Action: list, Resource: []string{arn}},
@@ -128,6 +132,13 @@ func policy(t config.Target, role, principal string) map[string]any {
 		statements = append(statements, statement{
 			Sid: "NeverDelete", Effect: "Deny", Action: []string{"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}, Resource: []string{objects},
 		})
+	}
+	if strings.HasPrefix(t.KMSKeyID, "arn:") {
+		key := []string{"kms:Decrypt"} // S3 asks for it to put an upload together, too
+		if role != "read" {
+			key = append(key, "kms:GenerateDataKey")
+		}
+		statements = append(statements, statement{Sid: "Key", Effect: "Allow", Action: key, Resource: []string{t.KMSKeyID}})
 	}
 	if principal != "" {
 		for i := range statements {
@@ -150,9 +161,14 @@ var policyWords = map[string]map[string]string{
 		"prune": "Make an application key for this bucket with listBuckets, listFiles, readFiles, writeFiles and deleteFiles (and readFileRetentions with a lock), and keep it on the machine that prunes.",
 	},
 	"hetzner": {
-		"write": "Hetzner's keys are for the whole project. Restrict them by a bucket policy: `emsafe target policy --role write --principal arn:aws:iam:::user/pPROJECT:KEY` with `provider` taken out prints one to begin with. Make the bucket with Object Lock; that cannot be done later.",
+		"write": "Hetzner's keys are for the whole project. Restrict them by a bucket policy: `emsafe target policy --role write --principal arn:aws:iam:::user/pPROJECT:KEY` prints one to begin with. Make the bucket with Object Lock; that cannot be done later.",
 		"read":  "As for write, with --role read, and a key of its own.",
 		"prune": "As for write, with --role prune, and a key that stays on the machine that prunes.",
+	},
+	"scaleway": {
+		"write": scalewayWords + "For writing: s3:PutObject, s3:AbortMultipartUpload, s3:ListBucket and s3:ListBucketVersions, and with a lock s3:PutObjectRetention and s3:GetObjectRetention.",
+		"read":  scalewayWords + "For reading: s3:GetObject, s3:GetObjectVersion, s3:ListBucket and s3:ListBucketVersions, and with a lock s3:GetObjectRetention.",
+		"prune": scalewayWords + "For pruning: what reading and writing have, and s3:DeleteObject and s3:DeleteObjectVersion; keep the key on the machine that prunes.",
 	},
 	"garage": {
 		"write": "Garage knows read, write and owner for each key and bucket, and write includes delete: a host that backs up can delete its past. Take copies from there (a second target, snapshots of Garage's own disks), and give the host a key with write alone: garage bucket allow --write BUCKET --key KEY.",
@@ -160,3 +176,9 @@ var policyWords = map[string]map[string]string{
 		"prune": "garage bucket allow --read --write BUCKET --key KEY, on the machine that prunes.",
 	},
 }
+
+// scalewayWords are for a language that is Amazon's but for version, resources
+// and principals, with one policy for each bucket.
+const scalewayWords = "Make an IAM application and an API key for each role, and one policy for the bucket, of version 2023-04-17: " +
+	"each statement names {\"SCW\": \"application_id:…\"} as its principal, and BUCKET and BUCKET/PREFIX/* without arn: as its resources. " +
+	"It must also allow everything to you, or you lose the bucket yourself. Make the bucket with Object Lock if you want a lock. "
