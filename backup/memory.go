@@ -134,18 +134,18 @@ func (m *memory) looked(target string, look catalog.Look) {
 	m.kept.Looks[target] = look
 }
 
-// relocked is when the lock of a target's repository document was renewed.
+// relocked is until when a target's repository document is locked.
 func (m *memory) relocked(target string) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.kept.Relocked[target]
 }
 
-// relock notes that it was; that is written with the commit.
-func (m *memory) relock(target string, at time.Time) {
+// relock notes that it is; that is written with the commit.
+func (m *memory) relock(target string, until time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.kept.Relocked[target] = at
+	m.kept.Relocked[target] = until
 }
 
 // look is when a target was last looked at.

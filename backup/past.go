@@ -56,16 +56,17 @@ func (s *shipper) tell() {
 }
 
 // relock locks anew what must outlive single backups, several times in the term
-// of the lock.
+// of the lock. A lock is only ever made longer: where the term was shortened,
+// what there is holds.
 func (s *shipper) relock(ctx context.Context, e *catalog.Entry) {
-	if e.LockedUntil.IsZero() || e.CommittedAt.Sub(s.memory.relocked(s.target)) < e.LockedUntil.Sub(e.CommittedAt)/relockShare {
+	if e.LockedUntil.IsZero() || e.LockedUntil.Sub(s.memory.relocked(s.target)) < e.LockedUntil.Sub(e.CommittedAt)/relockShare {
 		return
 	}
 	if err := s.chain.Relock(ctx, s.job.Database); err != nil {
 		s.out.Alarm = errors.Join(s.out.Alarm, fmt.Errorf("the lock of the repository document could not be renewed: %w", err))
 		return
 	}
-	s.memory.relock(s.target, e.CommittedAt)
+	s.memory.relock(s.target, e.LockedUntil)
 }
 
 // relockShare is how many times in the term of a lock it is renewed.

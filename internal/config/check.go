@@ -298,6 +298,9 @@ func (p *parse) checkTarget(where string, t Target) {
 	if _, lock := p.places[join(where, "lock")]; lock && t.LockFor == 0 {
 		add("lock", "lock needs for: how long", "add: for: 30d")
 	}
+	if t.LockFor > 0 && (t.Provider == "r2" || t.Provider == "garage") {
+		add("lock", t.Provider+" has no Object Lock", "take it out; `emsafe target policy` says what there is instead")
+	}
 	if t.UploadHours != "" && t.UploadLimit == 0 {
 		add("upload_hours", "upload_hours has no effect without upload_limit", "add upload_limit, or take it out")
 	}

@@ -44,7 +44,7 @@ func TestParseEverything(t *testing.T) {
 		Targets: map[string]config.Target{
 			"local": {URL: "file:///srv/back%20ups"},
 			"offsite": {
-				URL: "s3://acme-backups/web1", Provider: "r2", Endpoint: "https://x.r2.cloudflarestorage.com", Region: "auto",
+				URL: "s3://acme-backups/web1", Provider: "minio", Endpoint: "https://s3.example.org", Region: "eu-1",
 				PathStyle: &yes, CAFile: "/etc/ca.pem", StorageClass: "STANDARD_IA", SSE: "aws:kms", KMSKeyID: "arn:aws:kms:x",
 				AccessKeyID: config.LiteralSecret("AKIAEXAMPLE"), SecretAccessKey: config.EnvSecret("SECRET"), SessionToken: config.CommandSecret("/bin/token", "$x"),
 				UploadLimit: 10 << 20, UploadHours: "22:00-06:30", LockMode: "governance", LockFor: 30 * 24 * time.Hour,

@@ -24,8 +24,8 @@ type Memory struct {
 	Heads   map[string]Head `json:"heads"` // by repository id
 	// Looks are when, and where, the targets were last looked at.
 	Looks map[string]Look `json:"looks,omitempty"`
-	// Relocked is when what must outlive single backups was last locked anew,
-	// by target.
+	// Relocked is until when what must outlive single backups is locked, by
+	// target.
 	Relocked map[string]time.Time `json:"relocked,omitempty"`
 	// Newest are the newest backups, by target.
 	Newest map[string]Newest `json:"newest,omitempty"`

@@ -68,10 +68,15 @@ func (b *Bucket) relock(ctx context.Context, key, version string) error {
 		_, err := b.client.PutObjectRetention(ctx, &in, b.digested)
 		return err
 	})
-	if err != nil {
-		return b.explain(ctx, "PutObjectRetention", key, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// Nobody can shorten a lock; one that is longer already is as good.
+	got, gerr := b.client.GetObjectRetention(ctx, &s3.GetObjectRetentionInput{Bucket: in.Bucket, Key: in.Key, VersionId: in.VersionId})
+	if gerr == nil && got.Retention != nil && !aws.ToTime(got.Retention.RetainUntilDate).Before(*until) {
+		return nil
+	}
+	return b.explain(ctx, "PutObjectRetention", key, err)
 }
 
 // digested has the SDK send a digest of the body, without which S3 takes nothing

@@ -63,7 +63,7 @@ func listed(t *testing.T, b storage.Bucket, prefix, after string) []string {
 func TestLock(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"compliance", "governance"} {
-		b, _ := lockedBucket(t, mode, time.Hour)
+		b, cfg := lockedBucket(t, mode, time.Hour)
 		if proof, err := b.ProveLock(t.Context()); err != nil || !proof.Tested || time.Until(proof.Until) < time.Minute {
 			t.Fatalf("%+v %v", proof, err)
 		}
@@ -90,6 +90,14 @@ func TestLock(t *testing.T) {
 		}
 		if got := listed(t, b.Past(), "", ""); got[0] != "large!" || got[len(got)-1] != "small!" || len(got) != 3 {
 			t.Errorf("%q", got)
+		}
+		cfg.Lock = &Lock{Mode: mode, For: time.Minute}
+		shorter := opened(t, cfg).Past().(storage.Locking)
+		if err := shorter.Relock(t.Context(), "nothing"); err == nil {
+			t.Error("what is not there was locked")
+		}
+		if err := shorter.Relock(t.Context(), "small"); err != nil {
+			t.Errorf("a shorter term, below a delete marker: %v", err)
 		}
 		if until := b.LockedUntil(time.Now()); time.Until(until) < 59*time.Minute {
 			t.Error(until)

@@ -166,14 +166,11 @@ func (p *past) versionPage(ctx context.Context, in *s3.ListObjectVersionsInput) 
 }
 
 // withoutVersions reports whether a refusal means that there is nothing to be
-// had but the objects as they are.
+// had but the objects as they are. Where it means something else, like a wrong
+// key, the plain request that follows is refused too.
 func withoutVersions(err error) bool {
 	code, status := reply(err)
-	switch code {
-	case "AccessDenied", "NotImplemented", "MethodNotAllowed", "Forbidden":
-		return true
-	}
-	return status == http.StatusNotImplemented || status == http.StatusMethodNotAllowed
+	return code == "NotImplemented" || status == http.StatusForbidden || status == http.StatusNotImplemented || status == http.StatusMethodNotAllowed
 }
 
 // grouping puts together what a listing says of one key, over its pages: the
