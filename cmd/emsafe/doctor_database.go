@@ -67,21 +67,31 @@ func (p *program) examine(ctx context.Context, s *site, name string) error {
 	return nil
 }
 
-// facts are those of a snapshot that is removed again.
+// facts are those of a snapshot.
 func (p *program) facts(ctx context.Context, s *site, name string) (facts *sqlite.Facts, err error) {
-	dir, err := os.MkdirTemp(s.cfg.State, ".doctor-")
+	err = p.withCopy(ctx, s, name, s.cfg.State, func(copied string) error {
+		facts, err = sqlite.Look(ctx, copied)
+		return err
+	})
+	return facts, err
+}
+
+// withCopy has something done with a snapshot, in a folder of its own in dir,
+// which is removed again.
+func (p *program) withCopy(ctx context.Context, s *site, name, dir string, do func(copied string) error) (err error) {
+	own, err := os.MkdirTemp(dir, ".emsafe-look-")
 	if err != nil {
-		return nil, permission(err)
+		return permission(err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	scratch, err := seal.NewScratch(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(own)) }()
+	scratch, err := seal.NewScratch(own)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer scratch.Close()
-	f, err := os.OpenFile(filepath.Join(dir, "copy.db"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(filepath.Join(own, "copy.db"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	d := s.cfg.Databases[name]
@@ -95,12 +105,12 @@ func (p *program) facts(ctx context.Context, s *site, name string) (facts *sqlit
 		w.Reset(f)
 		return w, err
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	if err := w.Flush(); err != nil {
-		return nil, err
+		return err
 	}
-	return sqlite.Look(ctx, f.Name())
+	return do(f.Name())
 }
 
 func (e examined) rows(now time.Time) [][]string {

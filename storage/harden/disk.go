@@ -42,7 +42,7 @@ func (l *look) disk() {
 	case m.kind == "overlay" || m.kind == "aufs":
 		l.add(finding.Finding{ID: "EMS-DISK-001", Severity: finding.High, Title: "the database lies in a container's own layer", Subject: l.Database, Found: m.kind + " at " + m.point,
 			Why: "It goes with the container, at the next update.", Remedy: "Put it on a volume or a bind mount."})
-	case strings.HasPrefix(m.kind, "nfs"), m.kind == "cifs", m.kind == "smb3", m.kind == "9p", strings.HasPrefix(m.kind, "fuse"), m.kind == "ceph", m.kind == "glusterfs":
+	case network(m.kind):
 		l.add(finding.Finding{ID: "EMS-DISK-002", Severity: finding.High, Title: "the database lies on a network file system", Subject: l.Database, Found: m.kind + " at " + m.point,
 			Why: "Locks there are unreliable, and WAL needs shared memory: two machines, or one after a reconnect, damage the file.", Remedy: "Move it to a local disk."})
 	}
@@ -52,6 +52,17 @@ func (l *look) disk() {
 	l.add(finding.Finding{ID: "EMS-DISK-003", Severity: finding.Medium, Title: "the disk is not encrypted", Subject: m.point, Found: m.kind + " on " + m.source + ", without dm-crypt, fscrypt, ecryptfs or ZFS encryption as far as can be seen",
 		Why: "Whoever gets the disk, or the provider's snapshot of it, has all data. The backups are sealed; the original is not.", Remedy: "LUKS for the volume that holds the data (cryptsetup luksFormat), or the provider's encrypted volumes; then restore onto it."})
 	l.swap()
+}
+
+// network reports whether a file system is another machine's, as far as its
+// kind tells.
+func network(kind string) bool {
+	for _, prefix := range []string{"nfs", "cifs", "smb", "9p", "fuse", "ceph", "glusterfs", "afs"} {
+		if strings.HasPrefix(kind, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // encrypted reports whether a file system's blocks are encrypted below it.
