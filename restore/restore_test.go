@@ -1,6 +1,7 @@
 package restore_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -281,8 +282,7 @@ func TestInPlaceRefusesAnOpenDatabase(t *testing.T) {
 			t.Fatal(err)
 		}
 		in.Write([]byte("SELECT 'open', count(*) FROM t;\n")) //nolint:errcheck
-		buf := make([]byte, 64)
-		if _, err := out.Read(buf); err != nil {
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
 		before, _ := os.ReadFile(w.db)

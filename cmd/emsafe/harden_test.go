@@ -92,6 +92,7 @@ print(n)`, db)
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { in.Close(); app.Wait() }) //nolint:errcheck // before its folder goes
 	if text := h.must("harden", "apply", "--dry-run"); !strings.Contains(text, "would change") {
 		t.Error(text)
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"emsafe/internal/fault"
@@ -54,6 +55,9 @@ func makeAll(changes []Change, record string, now time.Time) (done []Change, err
 	for _, c := range changes {
 		c.At = now.UTC()
 		h, err := open(c)
+		if comesAndGoes(c.Path) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSwapped)) {
+			continue
+		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", c.Path, err))
 			continue
@@ -77,6 +81,12 @@ func makeAll(changes []Change, record string, now time.Time) (done []Change, err
 			WithSafe("What was changed is written down; `emsafe harden undo` takes it back.").WithRemedy("Run it again; if a path keeps changing, find out who does that.")
 	}
 	return done, nil
+}
+
+// comesAndGoes tells the files that SQLite removes and makes again, as a
+// rollback journal with every commit: the next one has the database's mode.
+func comesAndGoes(path string) bool {
+	return slices.ContainsFunc(set[1:], func(ext string) bool { return strings.HasSuffix(path, ext) })
 }
 
 // write adds a change to the record, durably.

@@ -1,6 +1,7 @@
 package harden
 
 import (
+	"bufio"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -160,7 +161,7 @@ print("locked", flush=True); sys.stdin.read(); c.execute("COMMIT")`, db)
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := out.Read(make([]byte, 10)); err != nil {
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
 	shell(t, `cd "$1"; chmod 666 app/app.db*`, dir)
@@ -192,6 +193,35 @@ print("locked", flush=True); sys.stdin.read(); c.execute("COMMIT")`, db)
 	in.Close()
 	if err := app.Wait(); err != nil {
 		t.Errorf("the application: %v", err)
+	}
+}
+
+// TestJournalComesAndGoes: a rollback journal that SQLite removed, or made again,
+// since the look is no failure, neither when modes are set nor when they are
+// taken back; the database itself is mended.
+func TestJournalComesAndGoes(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]string{
+		"gone":       `rm "$1"/app/app.db-journal`,
+		"made again": `cd "$1"/app; echo other > new; chmod 666 new; mv new app.db-journal`,
+	} {
+		dir, db := place(t)
+		record := filepath.Join(dir, "record")
+		shell(t, `cd "$1"/app; touch app.db-journal; chmod 666 app.db app.db-journal`, dir)
+		p, err := Look(Subject{Name: "app", Database: db}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Changes) != 2 {
+			t.Fatalf("planned: %v", p.Changes)
+		}
+		shell(t, meanwhile, dir)
+		if done, err := p.Apply(record, now); err != nil || len(done) != 1 || done[0].Path != db {
+			t.Errorf("%s: %v %v", name, done, err)
+		}
+		if done, err := Undo(record, now); err != nil || len(done) != 1 {
+			t.Errorf("%s: taken back: %v %v", name, done, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bufio"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -33,10 +34,10 @@ for line in sys.stdin:
 		if err := app.Start(); err != nil {
 			t.Fatal(err)
 		}
-		line := make([]byte, 16)
+		said := bufio.NewReader(out)
 		heard := func() {
 			t.Helper()
-			if _, err := out.Read(line); err != nil {
+			if _, err := said.ReadString('\n'); err != nil { // an unbuffered child writes a line in pieces
 				t.Fatal(err)
 			}
 		}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -38,7 +39,7 @@ func openShell(t testing.TB, db string) (close func()) {
 		t.Fatal(err)
 	}
 	io.WriteString(in, "SELECT count(*) FROM sqlite_schema;\n") //nolint:errcheck // the read tells
-	if _, err := out.Read(make([]byte, 16)); err != nil {
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
 	close = sync.OnceFunc(func() { in.Close(); cmd.Wait() }) //nolint:errcheck // it ends with its input
