@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -73,5 +74,30 @@ func TestDrillJob(t *testing.T) {
 	}
 	if st := s.drilling("app", time.Time{}); st.Err("app") == nil || st.Every != 7*24*time.Hour || st.Last.Verdict != drill.Fail {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestDrillDocument: the configuration in docs/drills.md is one, and every
+// reason that the program may give is explained.
+func TestDrillDocument(t *testing.T) {
+	t.Parallel()
+	const file = "docs/drills.md"
+	text := "version: 1\nrecipients: [age1x]\ntargets: {local: {url: file:///mnt/backup}}\n" + blocks(t, file, "yaml")[0]
+	cfg, problems := config.Parse("/etc/emsafe/emsafe.yaml", []byte(text), os.LookupEnv)
+	if len(problems) > 0 || len(cfg.Databases["app"].Drill.Checks) != 4 {
+		t.Fatal(problems)
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range []string{
+		drill.ReasonDamaged, drill.ReasonMissingDelta, drill.ReasonMissing, drill.ReasonBroken, drill.ReasonForged, drill.ReasonRolledBack, drill.ReasonWrongKey,
+		drill.ReasonNoBackup, drill.ReasonUnsupported, drill.ReasonCorrupt, drill.ReasonLimit, drill.ReasonDropped, drill.ReasonShrunken, drill.ReasonSwapped,
+		drill.ReasonStale, drill.ReasonSQL, drill.ReasonCommand, drill.ReasonService, drill.ReasonRPO, drill.ReasonRTO,
+	} {
+		if !strings.Contains(string(page), "`"+reason+"`") {
+			t.Errorf("%s does not explain %s", file, reason)
+		}
 	}
 }

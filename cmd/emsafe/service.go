@@ -88,6 +88,9 @@ func (p *program) installation(c *cli.Context) (*site, *installation, error) {
 			i.remark("what lies in %s must belong to %s: chown -R %s: %s", folder, o.User, o.User, folder)
 		}
 	}
+	if s.cfg.DrillScratch != "" {
+		o.Targets = append(o.Targets, s.cfg.DrillScratch)
+	}
 	if i.unit, err = daemon.Unit(o); err != nil {
 		return nil, nil, fault.New(fault.Config, "%w", err)
 	}
@@ -95,6 +98,9 @@ func (p *program) installation(c *cli.Context) (*site, *installation, error) {
 	secret := []string{s.cfg.SigningKey}
 	if s.cfg.PruneKey != "" {
 		secret = append(secret, s.cfg.PruneKey)
+	}
+	if s.cfg.DrillKey != "" {
+		secret = append(secret, s.cfg.DrillKey)
 	}
 	i.tmpfiles = daemon.Tmpfiles(o, secret, append([]string{s.cfg.File, s.cfg.AllowedSigners}, s.cfg.RecipientsFiles...))
 	return s, i, nil
