@@ -98,13 +98,13 @@ type book struct {
 	previous seal.Digest
 }
 
-func bookFolder(state, database string) string { return filepath.Join(state, "drills", database) }
+func bookFolder(state, database string) string { return filepath.Join(state, inState, database) }
 
 func reportName(number uint64) string { return fmt.Sprintf("%020d", number) }
 
 // reportsOf is where a host's reports of a database lie in a target.
 func reportsOf(database, host string) string {
-	return reportPrefix + "drills/" + database + "/" + host + "/"
+	return inTargets + database + "/" + host + "/"
 }
 
 // openBook reads what is here. The chain goes on from the newest report's file,

@@ -1,10 +1,9 @@
 package drill
 
 import (
+	"cmp"
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,49 +12,24 @@ import (
 	"emsafe/storage/seal"
 )
 
-// at verifies a report and holds it against the place that it was found at: one
-// that is signed but lies elsewhere was copied there.
-func at(signers seal.Signers, where string, object []byte, database, host string, number uint64) (Signed, error) {
-	s, err := Open(object, signers)
-	if err != nil {
-		return s, fmt.Errorf("%s: %w", where, err)
-	}
-	if r := s.Report; r.Database != database || r.Host != host || r.Number != number {
-		return s, fault.New(fault.Forged, "report %s is signed, but for number %d of %s on %s: it was copied there", where, r.Number, r.Database, r.Host)
-	}
-	return s, nil
-}
-
 // Local reads the reports that this host keeps of a database, oldest first.
-// Those that are not right are errors and hide no others.
+// Those that are not right, or do not follow the one before, are errors and
+// hide no others.
 func Local(state string, signers seal.Signers, database, host string) ([]Signed, []error) {
-	folder := bookFolder(state, database)
-	numbers, err := reportsIn(folder)
+	all, bad, err := (&Library{}).Local(state, signers)
 	if err != nil {
 		return nil, []error{err}
 	}
-	var list []Signed
-	var bad []error
-	for _, n := range numbers {
-		file := filepath.Join(folder, reportName(n))
-		object, err := os.ReadFile(file)
-		if err == nil {
-			var rec Signed
-			if rec, err = at(signers, file, object, database, host, n); err == nil {
-				list = append(list, rec)
-			}
-		}
-		if err != nil {
-			bad = append(bad, err)
-		}
-	}
+	list := slices.DeleteFunc(all, func(s Signed) bool { return s.Report.Database != database || s.Report.Host != host })
+	slices.SortFunc(list, func(a, b Signed) int { return cmp.Compare(a.Report.Number, b.Report.Number) })
 	return list, append(bad, links(list)...)
 }
 
 // Stored reads the reports of a database in a target, of all hosts, by host and
 // number; at most the newest last of each host, if last is not 0.
 func Stored(ctx context.Context, bucket storage.Bucket, signers seal.Signers, database string, last int) (list []Signed, bad []error, err error) {
-	prefix := reportPrefix + "drills/" + database + "/"
+	prefix := inTargets + database + "/"
+	library := &Library{}
 	keys := map[string][]string{}
 	var hosts []string
 	for info, err := range bucket.List(ctx, prefix, "") {
@@ -79,15 +53,13 @@ func Stored(ctx context.Context, bucket storage.Bucket, signers seal.Signers, da
 		var of []Signed
 		for _, name := range names {
 			key := reportsOf(database, host) + name
-			object, err := storage.ReadAll(ctx, bucket, key, maxReport)
-			if err != nil {
-				return list, bad, err
-			}
-			n, _ := numberOf(name)
-			rec, err := at(signers, key, object, database, host, n)
-			if err != nil {
+			rec, err := library.read(bucket.String()+" "+key, signers, inTarget, func() ([]byte, error) { return storage.ReadAll(ctx, bucket, key, maxReport) })
+			switch {
+			case ofObject(err):
 				bad = append(bad, err)
 				continue
+			case err != nil:
+				return list, bad, err
 			}
 			of = append(of, rec)
 		}

@@ -101,6 +101,14 @@ func (l *Library) Local(state string, signers seal.Signers) (reports []Signed, p
 	return reports, problems, nil
 }
 
+// inTarget is the end of where a report lies in a target.
+func inTarget(r Report) string { return " " + reportsOf(r.Database, r.Host) + reportName(r.Number) }
+
+// ofObject tells an error that belongs to one object from one of its target.
+func ofObject(err error) bool {
+	return errors.Is(err, fault.Forged) || errors.Is(err, fault.Unsupported) || errors.Is(err, fault.Damaged)
+}
+
 // Read gives the reports of all drills in a target. What cannot be verified is
 // left out, and is a problem each; err is that the target could not be read.
 func (l *Library) Read(ctx context.Context, b storage.Bucket, signers seal.Signers) (reports []Signed, problems []error, err error) {
@@ -110,9 +118,9 @@ func (l *Library) Read(ctx context.Context, b storage.Bucket, signers seal.Signe
 		if err != nil {
 			return nil, nil, err
 		}
-		s, err := l.read(b.String()+" "+info.Key, signers, func(r Report) string { return fmt.Sprintf(" %s%s/%s/%020d", inTargets, r.Database, r.Host, r.Number) }, func() ([]byte, error) { return storage.ReadAll(ctx, b, info.Key, maxReport) })
+		s, err := l.read(b.String()+" "+info.Key, signers, inTarget, func() ([]byte, error) { return storage.ReadAll(ctx, b, info.Key, maxReport) })
 		switch {
-		case errors.Is(err, fault.Forged), errors.Is(err, fault.Unsupported), errors.Is(err, fault.Damaged):
+		case ofObject(err):
 			problems = append(problems, err)
 		case err != nil:
 			return nil, nil, err

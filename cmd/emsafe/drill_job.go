@@ -13,12 +13,12 @@ import (
 	"emsafe/storage/sqlite"
 )
 
-const (
-	weeklyDrill = "40 5 * * 1"
-	// fullDrillEvery is how often a drill takes every target, and the oldest
-	// backups too.
-	fullDrillEvery = 91 * 24 * time.Hour
-)
+// weeklyDrill is when a database is drilled that does not say.
+const weeklyDrill = "40 5 * * 1"
+
+// fullDrillEvery is how often a drill takes every target, and the oldest
+// backups too.
+const fullDrillEvery = 91 * 24 * time.Hour
 
 // drillWhen is a database's, or weekly; "" without a key that could open
 // anything while nobody is there.
