@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"io"
 	"iter"
 	"os/exec"
 	"strings"
@@ -23,6 +24,15 @@ type later struct {
 }
 
 func (b later) Past() storage.Bucket { return later{b.s3.Past(), b.s3, b.by} }
+
+func (b later) Versions(ctx context.Context, key string) iter.Seq2[io.Reader, error] {
+	return b.s3.Versions(ctx, key)
+}
+
+var (
+	_ storage.Versioned = later{}
+	_ storage.Locking   = later{}
+)
 
 func (b later) LockedUntil(at time.Time) time.Time { return b.s3.LockedUntil(at) }
 

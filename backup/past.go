@@ -19,7 +19,7 @@ import (
 // request less.
 func (s *shipper) openPast(ctx context.Context, bucket storage.Bucket) (*catalog.Catalog, error) {
 	past := storage.Past(bucket)
-	c, err := catalog.Open(ctx, bucket, s.job.Signers)
+	c, err := catalog.Open(ctx, struct{ storage.Bucket }{bucket}, s.job.Signers) // without its versions
 	if !errors.Is(err, fault.NotFound) && !errors.Is(err, fault.Forged) {
 		if err == nil {
 			c.Bucket = past

@@ -18,6 +18,8 @@ import (
 	"iter"
 	"strings"
 	"time"
+
+	"emsafe/internal/fault"
 )
 
 // ErrNotExist is wrapped by Open for a key that is not there.
@@ -115,6 +117,13 @@ type Versioned interface {
 	// created once, as all here are, has only that one by right. Its Delete
 	// removes all versions of a key.
 	Past() Bucket
+
+	// Versions opens the versions of a key as they are, whole, the oldest
+	// first; none where versions cannot be had. The oldest is not always the
+	// first that was there: at Amazon an upload in parts is as old as its
+	// beginning, so that whoever may write can put one in front. The reader
+	// of each is closed by the time the next is asked for.
+	Versions(ctx context.Context, key string) iter.Seq2[io.Reader, error]
 }
 
 // Past is the past of a bucket that keeps one, and the bucket itself otherwise.
@@ -185,12 +194,41 @@ func ReadAll(ctx context.Context, b Bucket, key string, limit int64) ([]byte, er
 		return nil, err
 	}
 	defer r.Close()
+	return readAll(r, key, limit)
+}
+
+// ReadVersions reads one whole object of at most limit bytes, and hands it to
+// accept. If that refuses it, and the bucket has versions, it gets those too, the
+// oldest first, until it takes one. The error is that of the object itself.
+func ReadVersions(ctx context.Context, b Bucket, key string, limit int64, accept func([]byte) error) error {
+	data, err := ReadAll(ctx, b, key, limit)
+	if err == nil {
+		if err = accept(data); err == nil {
+			return nil
+		}
+	}
+	v, ok := b.(Versioned)
+	if !ok || !errors.Is(err, fault.Forged) && !errors.Is(err, fault.Damaged) {
+		return err
+	}
+	for r, verr := range v.Versions(ctx, key) {
+		if verr != nil {
+			return err
+		}
+		if data, rerr := readAll(r, key, limit); rerr == nil && accept(data) == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func readAll(r io.Reader, key string, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("read %s: larger than %d bytes", key, limit)
+		return nil, fault.New(fault.Damaged, "read %s: larger than %d bytes", key, limit)
 	}
 	return data, nil
 }

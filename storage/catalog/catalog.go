@@ -107,16 +107,15 @@ func found(ctx context.Context, b storage.Bucket, key *seal.SigningKey, id, host
 // Open reads and verifies the repository document. The error is a
 // fault.NotFound if the target was never initialised.
 func Open(ctx context.Context, b storage.Bucket, signers seal.Signers) (*Catalog, error) {
-	object, err := storage.ReadAll(ctx, b, repositoryKey, maxRepository)
+	var doc repository
+	err := storage.ReadVersions(ctx, b, repositoryKey, maxRepository, func(object []byte) error {
+		doc = repository{}
+		return verify(signers, seal.NamespaceRepository, repositoryKey, object, &doc, func() (header, time.Time) { return doc.header, doc.CreatedAt })
+	})
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, "the target %s holds no emsafe repository", b).
 			WithRemedy("Check the target's url and prefix; the first `emsafe backup` makes the repository.")
 	}
-	if err != nil {
-		return nil, err
-	}
-	var doc repository
-	err = verify(signers, seal.NamespaceRepository, repositoryKey, object, &doc, func() (header, time.Time) { return doc.header, doc.CreatedAt })
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", b, err)
 	}

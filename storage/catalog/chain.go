@@ -29,16 +29,15 @@ func (c *Catalog) Chain(database string) *Chain { return &Chain{Catalog: c, Data
 // there is none of that sequence.
 func (ch *Chain) Read(ctx context.Context, sequence uint64) (*Entry, error) {
 	key := manifestKey(ch.Database, sequence)
-	object, err := storage.ReadAll(ctx, ch.Bucket, key, maxManifest)
+	var e *Entry
+	err := storage.ReadVersions(ctx, ch.Bucket, key, maxManifest, func(object []byte) (err error) {
+		if e, err = ch.parse(object, sequence); err == nil {
+			e.Object = object
+		}
+		return err
+	})
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, "%s: manifest %d of %s is not there", ch.Bucket, sequence, ch.Database)
-	}
-	if err != nil {
-		return nil, err
-	}
-	e, err := ch.parse(object, sequence)
-	if err == nil {
-		e.Object = object
 	}
 	return e, err
 }

@@ -71,12 +71,12 @@ func (ch *Chain) Prunes(ctx context.Context) ([]*Prune, error) {
 }
 
 func (ch *Chain) readPrune(ctx context.Context, key string) (*Prune, error) {
-	object, err := storage.ReadAll(ctx, ch.Bucket, key, maxPrune)
-	if err != nil {
-		return nil, err
-	}
-	p := &Prune{digest: seal.Sum(object)}
-	return p, ch.parsePrune(key, object, p)
+	var p *Prune
+	err := storage.ReadVersions(ctx, ch.Bucket, key, maxPrune, func(object []byte) error {
+		p = &Prune{digest: seal.Sum(object)}
+		return ch.parsePrune(key, object, p)
+	})
+	return p, err
 }
 
 func (ch *Chain) parsePrune(key string, object []byte, p *Prune) error {

@@ -157,6 +157,20 @@ func TestPast(t *testing.T) {
 			}
 		}
 	}
+	var versions []string
+	for r, err := range b.Versions(t.Context(), "a/3") {
+		data, rerr := io.ReadAll(r)
+		if err != nil || rerr != nil {
+			t.Fatal(err, rerr)
+		}
+		versions = append(versions, string(data))
+	}
+	if !slices.Equal(versions, []string{"first", "of an intruder"}) {
+		t.Errorf("versions, the oldest first: %q", versions)
+	}
+	for r, err := range b.Versions(t.Context(), "a/4") {
+		t.Error("a key that is not there has a version", r, err)
+	}
 	if got := content(t, past, "a/4"); !strings.Contains(got, storage.ErrNotExist.Error()) {
 		t.Error(got)
 	}
@@ -177,6 +191,9 @@ func TestPast(t *testing.T) {
 	}
 	if got := content(t, past, "a/1"); got != "first" {
 		t.Error(got)
+	}
+	for _, err := range past.(storage.Versioned).Versions(t.Context(), "a/1") {
+		t.Error("versions without the permission", err)
 	}
 }
 

@@ -7,11 +7,13 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"emsafe/storage"
 )
@@ -100,6 +102,60 @@ func (p *past) version(ctx context.Context, key string) (string, error) {
 	return p.oldest[key], nil
 }
 
+// mostVersions bounds how many versions of a key are looked at: whoever may write
+// can add as many as they like.
+const mostVersions = 1000
+
+// Versions implements storage.Versioned.
+func (b *Bucket) Versions(ctx context.Context, key string) iter.Seq2[io.Reader, error] {
+	return func(yield func(io.Reader, error) bool) {
+		list, err := b.versionsOf(ctx, key)
+		if err != nil {
+			if !withoutVersions(err) {
+				yield(nil, b.explain(ctx, "ListObjectVersions", key, err))
+			}
+			return
+		}
+		for _, v := range list {
+			r, err := b.open(ctx, key, aws.ToString(v.VersionId), 0, -1)
+			more := yield(r, err)
+			if err == nil {
+				r.Close()
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// versionsOf lists the versions of a key, the oldest first, those that were put
+// there last of all being left out if there are too many.
+func (b *Bucket) versionsOf(ctx context.Context, key string) ([]types.ObjectVersion, error) {
+	in := s3.ListObjectVersionsInput{Bucket: b.bucket(), Prefix: b.name(key)}
+	var list []types.ObjectVersion
+	for {
+		page, err := b.versionPage(ctx, &in)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range page.Versions {
+			if aws.ToString(v.Key) == *in.Prefix {
+				list = append(list, v)
+			}
+		}
+		if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextKeyMarker) > *in.Prefix {
+			break
+		}
+		in.KeyMarker, in.VersionIdMarker = page.NextKeyMarker, page.NextVersionIdMarker
+	}
+	slices.Reverse(list) // a listing has the newest first
+	slices.SortStableFunc(list, func(a, b types.ObjectVersion) int {
+		return aws.ToTime(a.LastModified).Compare(aws.ToTime(b.LastModified))
+	})
+	return list[:min(len(list), mostVersions)], nil
+}
+
 var errNoVersions = errors.New("versions cannot be listed")
 
 // versions lists the keys with their oldest versions, in order.
@@ -150,9 +206,9 @@ func (p *past) versions(ctx context.Context, prefix, after string) iter.Seq2[ver
 	}
 }
 
-func (p *past) versionPage(ctx context.Context, in *s3.ListObjectVersionsInput) (page *s3.ListObjectVersionsOutput, err error) {
-	err = p.retry(ctx, func() error {
-		page, err = p.client.ListObjectVersions(ctx, in)
+func (b *Bucket) versionPage(ctx context.Context, in *s3.ListObjectVersionsInput) (page *s3.ListObjectVersionsOutput, err error) {
+	err = b.retry(ctx, func() error {
+		page, err = b.client.ListObjectVersions(ctx, in)
 		return err
 	})
 	if err == nil && aws.ToBool(page.IsTruncated) && aws.ToString(page.NextKeyMarker) == "" {
