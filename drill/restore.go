@@ -44,7 +44,7 @@ func (r *runner) sequences(ctx context.Context, t storage.Target) ([]uint64, err
 	if err != nil {
 		return nil, err
 	}
-	c, err := catalog.Open(ctx, b, r.Signers)
+	c, err := catalog.Open(ctx, storage.Past(b), r.Signers)
 	if err != nil {
 		return nil, err
 	}

@@ -109,16 +109,18 @@ func ofObject(err error) bool {
 	return errors.Is(err, fault.Forged) || errors.Is(err, fault.Unsupported) || errors.Is(err, fault.Damaged)
 }
 
-// Read gives the reports of all drills in a target. What cannot be verified is
-// left out, and is a problem each; err is that the target could not be read.
+// Read gives the reports of all drills in a target, also what somebody deleted or
+// overwrote in a bucket that keeps versions. What cannot be verified is left out,
+// and is a problem each; err is that the target could not be read.
 func (l *Library) Read(ctx context.Context, b storage.Bucket, signers seal.Signers) (reports []Signed, problems []error, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	b = storage.Past(b)
 	for info, err := range b.List(ctx, inTargets, "") {
 		if err != nil {
 			return nil, nil, err
 		}
-		s, err := l.read(b.String()+" "+info.Key, signers, inTarget, func() ([]byte, error) { return storage.ReadAll(ctx, b, info.Key, maxReport) })
+		s, err := l.read(b.String()+" "+info.Key, signers, inTarget, func() ([]byte, error) { return fetch(ctx, b, info.Key, signers) })
 		switch {
 		case ofObject(err):
 			problems = append(problems, err)
@@ -129,4 +131,18 @@ func (l *Library) Read(ctx context.Context, b storage.Bucket, signers seal.Signe
 		}
 	}
 	return reports, problems, nil
+}
+
+// fetch reads the object of a report; of several versions the oldest that is a
+// report.
+func fetch(ctx context.Context, b storage.Bucket, key string, signers seal.Signers) (data []byte, err error) {
+	err = storage.ReadVersions(ctx, b, key, maxReport, func(object []byte) error {
+		data = object
+		_, err := Open(object, signers)
+		return err
+	})
+	if errors.Is(err, fault.Forged) {
+		return nil, fmt.Errorf("%s %s: %w", b, key, err)
+	}
+	return data, err
 }

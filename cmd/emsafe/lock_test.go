@@ -72,6 +72,9 @@ func TestLockedTarget(t *testing.T) {
 	root := h.s3("offsite", "locked", server, server.Access, server.Secret) + lock
 	h.targets(root)
 	h.must("doctor")
+	h.must("drill", "run", "app", "--identity", h.path("key"))
+	table := strings.Fields(h.must("drill", "list"))
+	report := table[len(table)-1]
 	keys := storedKeys(t, server.Folder+"/locked")
 	if len(keys) < 7 {
 		t.Fatalf("%q", keys)
@@ -83,6 +86,12 @@ func TestLockedTarget(t *testing.T) {
 	}
 	h.fails(fault.RolledBack, "were deleted behind emsafe's back", "verify")
 	h.must("restore", "app", "--to", h.path("deleted.db"), "--identity", h.path("key"))
+	h.forget()
+	h.must("drill", "run", "app", "--identity", h.path("key"))
+	if out := h.must("drill", "list"); !strings.Contains(out, "app       2") {
+		t.Errorf("the number of a report that somebody hid is taken again\n%s", out)
+	}
+	h.must("drill", "report", report, "--json")
 
 	for _, key := range keys {
 		if err := server.Overwrite("locked", key, "nothing"); err != nil {
