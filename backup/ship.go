@@ -228,7 +228,8 @@ func (s *shipper) findHead(ctx context.Context) error {
 			s.memory.forget(s.target)
 			return nil
 		}
-		return err
+		return fault.New(fault.Find(err).Kind, "somebody put an object where the next manifest belongs: %w", err).
+			WithRemedy("Delete it, with credentials that may: in a bucket with versions a delete marker is enough, also over what is locked. Find out whose credentials wrote it, and change them.")
 	case err != nil:
 		return err
 	}

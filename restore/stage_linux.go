@@ -10,8 +10,13 @@ import (
 )
 
 // reserve claims the space at once: a full disk is found before the download,
-// and the file lies in one piece.
+// and the file lies in one piece. In memory there are no pieces, and to claim a
+// page is to fill it with zeros.
 func reserve(f *os.File, size int64) error {
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &st) == nil && int64(st.Type) == unix.TMPFS_MAGIC {
+		return f.Truncate(size)
+	}
 	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		return f.Truncate(size)

@@ -112,7 +112,7 @@ func (ch *Chain) above(ctx context.Context, n uint64) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if !gone {
+		if !gone && !ch.isStrange(ctx, seq) {
 			return seq, nil
 		}
 	}
@@ -145,6 +145,10 @@ func (ch *Chain) between(ctx context.Context, low, high uint64) ([]uint64, error
 		if !gone {
 			out = append(out, seq)
 		}
+	}
+	// Beyond the end of the chain may lie what only looks like it.
+	for len(out) > 0 && ch.isStrange(ctx, out[len(out)-1]) {
+		out = out[:len(out)-1]
 	}
 	return out, nil
 }

@@ -36,8 +36,9 @@ func (ch *Chain) Find(ctx context.Context, w Wanted) (*Found, error) {
 	}
 	var since []Result
 	var hits, unreadable []Result
+	wide := uint64(1) // how many times the usual step: gaps are leapt over
 	for low, high := newest, newest; high > 0; high = low {
-		low = before(newest, high)
+		low = before(newest, high, wide)
 		sequences, err := ch.between(ctx, low, high)
 		if err != nil {
 			return nil, err
@@ -47,10 +48,12 @@ func (ch *Chain) Find(ctx context.Context, w Wanted) (*Found, error) {
 			return nil, err
 		}
 		if len(results) == 0 {
+			wide *= 16
 			continue // a gap; Links will see it
 		}
+		wide = 1
 		if since == nil && w.newest() && results[len(results)-1].Err != nil {
-			return nil, results[len(results)-1].Err
+			return nil, ch.refused(ctx, results)
 		}
 		since = append(results, since...)
 		for i := len(results) - 1; i >= 0; i-- {
@@ -77,15 +80,34 @@ func (ch *Chain) Find(ctx context.Context, w Wanted) (*Found, error) {
 }
 
 // before is how far back to look next: a little, then more, then by segments.
-func before(newest, high uint64) uint64 {
+func before(newest, high, wide uint64) uint64 {
 	switch newest - high {
 	case 0:
 		return high - min(high, 2)
 	case 2:
 		return high - min(high, 64)
 	}
-	return (segmentOf(high) - 1) * SegmentSize
+	first := (segmentOf(high) - 1) * SegmentSize
+	return first - min(first, (wide-1)*SegmentSize)
 }
+
+// refused is the error of the newest of some results, with the newest before it
+// that can be had instead.
+func (ch *Chain) refused(ctx context.Context, results []Result) error {
+	last := results[len(results)-1]
+	f := fault.Find(last.Err)
+	if f == nil {
+		return last.Err
+	}
+	if found, err := ch.Find(ctx, Wanted{At: anyTime}); err == nil {
+		f = fault.New(f.Kind, "%w", last.Err).WithRemedy("The newest that is signed is %s of %s: --id %s. Somebody wrote to the target, or the object is damaged; `emsafe verify` tells which others hold.",
+			found.Entry.ID, found.Entry.SnapshotAt.UTC().Format(time.RFC3339), found.Entry.ID)
+	}
+	return f
+}
+
+// anyTime is later than any backup.
+var anyTime = time.Unix(1<<40, 0)
 
 func (w Wanted) newest() bool { return w.ID == "" && w.At.IsZero() }
 

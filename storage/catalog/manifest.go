@@ -106,11 +106,15 @@ func manifestKey(database string, sequence uint64) string {
 	return fmt.Sprintf("%s%020d", manifestPrefix(database), sequence)
 }
 
+// maxSequence is more than a manifest every second reaches in 30,000 years. What
+// lies above it is of somebody who wants the search for the newest to be long.
+const maxSequence = 1 << 40
+
 // sequenceOf is the inverse of manifestKey; false for any other key.
 func sequenceOf(database, key string) (uint64, bool) {
 	digits, ok := strings.CutPrefix(key, manifestPrefix(database))
 	n, err := strconv.ParseUint(digits, 10, 64)
-	return n, ok && err == nil && manifestKey(database, n) == key && n > 0
+	return n, ok && err == nil && manifestKey(database, n) == key && n > 0 && n <= maxSequence
 }
 
 func databaseOf(key string) string {

@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -18,6 +20,32 @@ type tampered struct {
 	read    bool
 	hidden  []uint64
 	several []uint64
+	strange map[uint64]bool // of those that lie under delete markers: signed by nobody
+}
+
+// isStrange reports whether what lies under a delete marker was never a manifest:
+// no version of it is signed. Somebody put it there and somebody deleted it, and
+// what is locked cannot be removed otherwise. Whoever may not read does not know.
+func (ch *Chain) isStrange(ctx context.Context, sequence uint64) bool {
+	t := &ch.past
+	t.mu.Lock()
+	hidden, known := slices.Contains(t.hidden, sequence), t.strange[sequence]
+	t.mu.Unlock()
+	if !hidden || known {
+		return known
+	}
+	_, err := ch.Read(ctx, sequence)
+	strange := errors.Is(err, fault.Forged) || errors.Is(err, fault.Damaged)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if strange {
+		if t.strange == nil {
+			t.strange = map[uint64]bool{}
+		}
+		t.strange[sequence] = true
+		t.hidden = slices.DeleteFunc(t.hidden, func(n uint64) bool { return n == sequence })
+	}
+	return strange
 }
 
 // removed reports whether a manifest that a listing gives is gone by right: one
@@ -36,6 +64,9 @@ func (ch *Chain) removed(ctx context.Context, sequence uint64, info storage.Info
 			return false, err
 		}
 		t.read = true
+	}
+	if t.strange[sequence] {
+		return true, nil
 	}
 	note := func(list *[]uint64) {
 		if !slices.Contains(*list, sequence) {
@@ -70,6 +101,7 @@ func (ch *Chain) Tampered() []error {
 		}
 	}
 	add(t.hidden, "were deleted behind emsafe's back and lie under delete markers")
+	add(slices.Collect(maps.Keys(t.strange)), "are signed by nobody, and were deleted: they do not count")
 	add(t.several, "have several versions, of which the oldest counts")
 	return problems
 }
