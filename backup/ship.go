@@ -229,7 +229,7 @@ func (s *shipper) findHead(ctx context.Context) error {
 			return nil
 		}
 		return fault.New(fault.Find(err).Kind, "somebody put an object where the next manifest belongs: %w", err).
-			WithRemedy("Delete it, with credentials that may: in a bucket with versions a delete marker is enough, also over what is locked. Find out whose credentials wrote it, and change them.")
+			WithRemedy("Delete it with credentials that may: in a bucket with versions that very version, or, where it is locked, with a delete marker over it. Find out whose credentials wrote it, and change them.")
 	case err != nil:
 		return err
 	}

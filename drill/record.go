@@ -26,10 +26,12 @@ func Local(state string, signers seal.Signers, database, host string) ([]Signed,
 }
 
 // Stored reads the reports of a database in a target, of all hosts, by host and
-// number; at most the newest last of each host, if last is not 0.
+// number; at most the newest last of each host, if last is not 0. Versions are as
+// in [Library.Read].
 func Stored(ctx context.Context, bucket storage.Bucket, signers seal.Signers, database string, last int) (list []Signed, bad []error, err error) {
 	prefix := inTargets + database + "/"
 	library := &Library{}
+	bucket = storage.Past(bucket)
 	keys := map[string][]string{}
 	var hosts []string
 	for info, err := range bucket.List(ctx, prefix, "") {
@@ -53,7 +55,7 @@ func Stored(ctx context.Context, bucket storage.Bucket, signers seal.Signers, da
 		var of []Signed
 		for _, name := range names {
 			key := reportsOf(database, host) + name
-			rec, err := library.read(bucket.String()+" "+key, signers, inTarget, func() ([]byte, error) { return storage.ReadAll(ctx, bucket, key, maxReport) })
+			rec, err := library.read(bucket.String()+" "+key, signers, inTarget, func() ([]byte, error) { return fetch(ctx, bucket, key, signers) })
 			switch {
 			case ofObject(err):
 				bad = append(bad, err)

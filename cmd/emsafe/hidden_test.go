@@ -40,7 +40,7 @@ func TestBackupAfterHiding(t *testing.T) {
 			h.change()
 			h.must("backup")
 			for _, key := range storedKeys(t, server.Folder+"/locked") {
-				if err := server.Delete("locked", key); err != nil {
+				if _, err := server.Delete("locked", key); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -80,5 +80,53 @@ func (h *host) forget() {
 	h.t.Helper()
 	if err := os.RemoveAll(h.path("state")); err != nil {
 		h.t.Fatal(err)
+	}
+}
+
+// TestStrangeObject: somebody who may write puts an object where the next
+// manifest belongs. It is refused, with the way out; once its owner has deleted
+// it, restores go on although a bucket with versions still has it, and backups
+// as soon as the key is free.
+func TestStrangeObject(t *testing.T) {
+	t.Parallel()
+	server := storagetest.VersityGW(t)
+	if err := server.MakeLockedBucket("locked"); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t)
+	h.targets(h.s3("offsite", "locked", server, server.Access, server.Secret) + "    lock: {for: 1h}\n")
+	h.must("backup")
+	h.change()
+	h.must("backup")
+	const key = "prefix/databases/app/manifests/00000000000000000003"
+	garbage, err := server.Overwrite("locked", key, "garbage")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, talk, code := h.command("restore", "app", "--to", h.path("refused.db"), "--identity", h.path("key"))
+	_, rest, _ := strings.Cut(talk, "The newest that is signed is ")
+	id, _, _ := strings.Cut(rest, " ")
+	if code != fault.Forged.Exit || id == "" {
+		t.Fatalf("exit %d\n%s", code, talk)
+	}
+	h.must("restore", "app", "--id", id, "--allow-broken-chain", "--to", h.path("named.db"), "--identity", h.path("key"))
+	h.change()
+	h.fails(fault.Forged, "Delete it", "backup")
+	marker, err := server.Delete("locked", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.must("restore", "app", "--to", h.path("newest.db"), "--identity", h.path("key"))
+	if got, want := sqlite3(h.path("newest.db"), ".dump"), sqlite3(h.path("named.db"), ".dump"); got != want {
+		t.Errorf("%s\n%s", got, want)
+	}
+	if err := errors.Join(server.Erase("locked", key, garbage), server.Erase("locked", key, marker)); err != nil {
+		t.Fatal(err)
+	}
+	h.must("backup")
+	h.must("verify")
+	h.must("restore", "app", "--to", h.path("after.db"), "--identity", h.path("key"))
+	if got, want := sqlite3(h.path("after.db"), ".dump"), sqlite3(h.path("app.db"), ".dump"); got != want {
+		t.Errorf("%s\n%s", got, want)
 	}
 }

@@ -80,7 +80,7 @@ func TestLockedTarget(t *testing.T) {
 		t.Fatalf("%q", keys)
 	}
 	for _, key := range keys {
-		if err := server.Delete("locked", key); err != nil {
+		if _, err := server.Delete("locked", key); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestLockedTarget(t *testing.T) {
 	h.must("drill", "report", report, "--json")
 
 	for _, key := range keys {
-		if err := server.Overwrite("locked", key, "nothing"); err != nil {
+		if _, err := server.Overwrite("locked", key, "nothing"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -100,7 +100,7 @@ func (ch *Chain) refused(ctx context.Context, results []Result) error {
 		return last.Err
 	}
 	if found, err := ch.Find(ctx, Wanted{At: anyTime}); err == nil {
-		f = fault.New(f.Kind, "%w", last.Err).WithRemedy("The newest that is signed is %s of %s: --id %s. Somebody wrote to the target, or the object is damaged; `emsafe verify` tells which others hold.",
+		f = fault.New(f.Kind, "%w", last.Err).WithRemedy("The newest that is signed is %s of %s: restore it with --id %s --allow-broken-chain. Somebody wrote to the target, or the object is damaged; `emsafe verify` tells which others hold.",
 			found.Entry.ID, found.Entry.SnapshotAt.UTC().Format(time.RFC3339), found.Entry.ID)
 	}
 	return f

@@ -129,7 +129,7 @@ func TestPast(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Overwrite(cfg.Bucket, "p/a/3", "of an intruder"); err != nil {
+	if _, err := s.Overwrite(cfg.Bucket, "p/a/3", "of an intruder"); err != nil {
 		t.Fatal(err)
 	}
 	past := b.Past()

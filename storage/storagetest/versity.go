@@ -199,15 +199,23 @@ func (s *Server) Allow(bucket, access string, actions ...string) error {
 	return s.Policy(bucket, `{"Version":"2012-10-17","Statement":[`+strings.Join(statements, ",")+`]}`)
 }
 
-// Overwrite stores an object over whatever is there, as an intruder does.
-func (s *Server) Overwrite(bucket, key, body string) error {
-	return s.request(http.MethodPut, "/"+bucket+"/"+key, "", body)
+// Overwrite stores an object over whatever is there, as an intruder does. It
+// returns its version, in a bucket that has them.
+func (s *Server) Overwrite(bucket, key, body string) (version string, err error) {
+	header, err := s.send(http.MethodPut, "/"+bucket+"/"+key, "", body)
+	return header.Get("X-Amz-Version-Id"), err
+}
+
+// Erase removes one version of an object for good, or a delete marker.
+func (s *Server) Erase(bucket, key, version string) error {
+	return s.request(http.MethodDelete, "/"+bucket+"/"+key, "versionId="+version, "")
 }
 
 // Delete removes an object, as whoever may; in a bucket with versions it puts a
-// delete marker over it.
-func (s *Server) Delete(bucket, key string) error {
-	return s.request(http.MethodDelete, "/"+bucket+"/"+key, "", "")
+// delete marker over it, whose version it returns.
+func (s *Server) Delete(bucket, key string) (marker string, err error) {
+	header, err := s.send(http.MethodDelete, "/"+bucket+"/"+key, "", "")
+	return header.Get("X-Amz-Version-Id"), err
 }
 
 // Policy replaces the bucket's policy.
@@ -215,9 +223,14 @@ func (s *Server) Policy(bucket, policy string) error {
 	return s.request(http.MethodPut, "/"+bucket, "policy=", policy)
 }
 
-// request sends one signed request as the root user, with headers by name and
-// value.
 func (s *Server) request(method, path, query, body string, headers ...string) error {
+	_, err := s.send(method, path, query, body, headers...)
+	return err
+}
+
+// send sends one signed request as the root user, with headers by name and
+// value.
+func (s *Server) send(method, path, query, body string, headers ...string) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	u := s.Endpoint + path
@@ -226,7 +239,7 @@ func (s *Server) request(method, path, query, body string, headers ...string) er
 	}
 	req, err := http.NewRequestWithContext(ctx, method, u, strings.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
@@ -234,14 +247,14 @@ func (s *Server) request(method, path, query, body string, headers ...string) er
 	sign(req, []byte(body), s.Access, s.Secret, time.Now())
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s %s: %s: %s", method, (&url.URL{Path: path, RawQuery: query}).String(), resp.Status, said)
+		return nil, fmt.Errorf("%s %s: %s: %s", method, (&url.URL{Path: path, RawQuery: query}).String(), resp.Status, said)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 func findVersityGW() (string, error) {
