@@ -61,14 +61,18 @@ func (c Mail) Send(ctx context.Context, m Message) error {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("%w: %w", errPermanent, err)
 	}
-	client, conn, err := c.dial(ctx)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.Server)
 	if err != nil {
 		return err
 	}
-	// net/smtp knows no contexts: closing the connection ends what it waits for.
+	defer conn.Close()
+	// net/smtp knows no contexts: closing the connection ends what it waits
+	// for, the server's greeting as well.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	defer client.Close()
-	err = c.converse(client, m)
+	client, err := c.greet(conn)
+	if err == nil {
+		err = c.converse(client, m)
+	}
 	var answer *textproto.Error
 	switch {
 	case err == nil:
@@ -81,32 +85,21 @@ func (c Mail) Send(ctx context.Context, m Message) error {
 	return err
 }
 
-func (c Mail) dial(ctx context.Context) (*smtp.Client, net.Conn, error) {
+// greet makes the connection a conversation, encrypted as it was asked for.
+func (c Mail) greet(conn net.Conn) (*smtp.Client, error) {
 	host, _, _ := net.SplitHostPort(c.Server) //nolint:errcheck // checked
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.Server)
-	if err != nil {
-		return nil, nil, err
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(deadline) //nolint:errcheck // TCP has deadlines
-	}
 	settings := &tls.Config{ServerName: host, RootCAs: c.Roots, MinVersion: tls.VersionTLS12}
 	if c.Security == "tls" {
 		conn = tls.Client(conn, settings)
 	}
 	client, err := smtp.NewClient(conn, host)
-	if err == nil && c.Security == "starttls" {
-		if ok, _ := client.Extension("STARTTLS"); !ok {
-			err = fmt.Errorf("%w: the server offers no STARTTLS", errPermanent)
-		} else {
-			err = client.StartTLS(settings)
-		}
+	if err != nil || c.Security != "starttls" {
+		return client, err
 	}
-	if err != nil {
-		conn.Close()
-		return nil, nil, err
+	if ok, _ := client.Extension("STARTTLS"); !ok {
+		return nil, fmt.Errorf("%w: the server offers no STARTTLS", errPermanent)
 	}
-	return client, conn, nil
+	return client, client.StartTLS(settings)
 }
 
 func (c Mail) converse(client *smtp.Client, m Message) error {

@@ -14,6 +14,7 @@ import (
 	"net/mail"
 	"strings"
 	"testing"
+	"time"
 )
 
 // post office: a small SMTP server, with or without TLS.
@@ -24,6 +25,7 @@ type office struct {
 	implicit bool
 	refuse   string // answer to RCPT
 	silent   bool   // accepts and says nothing
+	accepted chan struct{}
 }
 
 func newOffice(t *testing.T, o *office) *office {
@@ -38,7 +40,7 @@ func newOffice(t *testing.T, o *office) *office {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	o.addr, o.mails = l.Addr().String(), make(chan string, 10)
+	o.addr, o.mails, o.accepted = l.Addr().String(), make(chan string, 10), make(chan struct{}, 10)
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -53,6 +55,7 @@ func newOffice(t *testing.T, o *office) *office {
 
 func (o *office) serve(conn net.Conn, settings *tls.Config) {
 	defer func() { conn.Close() }()
+	o.accepted <- struct{}{}
 	if o.silent {
 		io.Copy(io.Discard, conn) //nolint:errcheck // until the client has had enough
 		return
@@ -156,9 +159,16 @@ func TestMailFails(t *testing.T) {
 	c.Server = silent.addr
 	done := make(chan error)
 	go func() { done <- c.Send(ctx, Message{}) }()
+	<-silent.accepted
+	time.Sleep(50 * time.Millisecond) // so that it waits for the greeting
 	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Error(err)
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("a server that says nothing cannot be left")
 	}
 	for _, bad := range []Mail{
 		{Server: "mail.example.com", Security: "tls", From: "a@x", To: []string{"b@x"}},

@@ -74,8 +74,25 @@ func (c *connection) number(ctx context.Context, query string) (n int64, err err
 	return n, nil
 }
 
-// pin begins a read transaction and makes SQLite take its lock now.
+// pin begins a read transaction and makes SQLite take its lock now. A journal
+// is hot only if it still is after a while: SQLite looks for the lock of a
+// writer first and at the journal after it, and takes the journal of a writer
+// that came in between for one that a crash left.
 func (c *connection) pin(ctx context.Context) error {
+	for tries := 1; ; tries++ {
+		err := c.pinOnce(ctx)
+		if tries == 8 || !errors.Is(err, fault.HotJournal) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(tries) * time.Millisecond):
+		}
+	}
+}
+
+func (c *connection) pinOnce(ctx context.Context) error {
 	if err := c.exec(ctx, "BEGIN"); err != nil {
 		return err
 	}
