@@ -48,6 +48,7 @@ var floors = map[string][]string{
 	"storage/s3":                  {"storage"},
 	"storage/storagetest":         {"storage"},
 	"storage/catalog":             {"storage", "storage/seal", "storage/sqlite"},
+	"storage/hostconf":            {"storage", "storage/seal"},
 	"storage/harden":              {"storage/sqlite", "internal/finding"},
 	"storage/sqlite/sqlitetest":   {"storage/sqlite"},
 	"internal/sample":             {"storage/sqlite"},

@@ -170,7 +170,7 @@ func (b *book) begin(ctx context.Context, p *Plan) *Report {
 	now := p.Now().UTC().Truncate(time.Millisecond)
 	return &Report{
 		Format: Format, ID: newID(now), Number: number, Previous: b.previous, Host: p.Host, Versions: p.Versions, Operator: p.Operator,
-		Database: p.Database, Slot: p.Slot.UTC().Truncate(time.Second), Started: now, Restores: []Restored{}, NotTested: []string{}, KeyProof: p.KeyProof,
+		Database: p.Database, Slot: p.Slot.UTC().Truncate(time.Second), Started: now, Restores: []Restored{}, NotTested: []string{}, KeyProof: p.KeyProof, Configuration: p.Configuration,
 	}
 }
 

@@ -29,6 +29,9 @@ func (s Signed) WriteMarkdown(w io.Writer) error {
 	m.list("Drill number %d, `%s`", r.Number, r.ID)
 	m.list("%s, took %s", report.Moment(r.Started), days(r.Started, r.Ended))
 	m.list("On %s, by %s", cell(r.Host), cell(r.Operator))
+	if r.Configuration != "" {
+		m.list("With the configuration %s", cell(r.Configuration))
+	}
 	m.heading("Objectives")
 	m.row("Objective", "Stated", "Achieved", "Margin", "How measured", "Trend")
 	m.rule(6)

@@ -32,6 +32,8 @@ type Plan struct {
 	// MinSequence is a number below which the newest backup must not be; 0: none.
 	MinSequence uint64
 	KeyProof    *KeyProof
+	// Configuration says whose it is, where it is not that of Host.
+	Configuration string
 
 	Source   string // the live database's path, to show that it is not touched; "" on a host without it
 	RPO, RTO time.Duration

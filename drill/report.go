@@ -48,6 +48,8 @@ type Report struct {
 	NotTested []string   `json:"not_tested"`
 	Actions   []Action   `json:"actions,omitempty"`
 	KeyProof  *KeyProof  `json:"key_proof,omitempty"` // the last proof of the recovery key
+
+	Configuration string `json:"configuration,omitempty"` // whose, where it is not that of the host that ran the drill
 }
 
 // Measured is an objective and what was achieved, in seconds.

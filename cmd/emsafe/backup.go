@@ -52,6 +52,9 @@ func (p *program) backupCommand() *cli.Command {
 					break
 				}
 			}
+			if err := s.keepConfiguration(c.Context); err != nil {
+				p.print.warn("%v", err)
+			}
 			if len(failed) > 0 && done > 0 && c.Context.Err() == nil {
 				return fault.New(fault.Partial, "%d of %d databases were backed up without trouble: %w", done, len(names), worst(failed))
 			}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/urfave/cli/v2"
 
 	"emsafe/internal/config"
@@ -39,5 +41,27 @@ func (p *program) configCommand() *cli.Command {
 		&cli.Command{Name: "schema", Usage: "print the JSON Schema of the configuration, for editors", Action: func(*cli.Context) error {
 			_, err := p.stdout.Write(config.Schema())
 			return err
-		}})
+		}},
+		&cli.Command{
+			Name: "fetch", Usage: "print the newest copy of a host's configuration that lies in a target",
+			Description: "Every backup puts one there when the configuration has changed, sealed and signed as the backups are. On an empty machine: --target URL --allowed-signers FILE --identity FILE.",
+			Flags: append(sourceFlags(), identityFlag("what opens the copy"), hostFlag(),
+				&cli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "write to `FILE`, readable by its owner only"}),
+			Action: func(c *cli.Context) error {
+				s, err := p.site(c)
+				if err != nil {
+					return err
+				}
+				ids, _, err := p.drillIdentity(c, s)
+				if err != nil {
+					return err
+				}
+				found, err := p.fetchConfiguration(c, s, ids)
+				if err != nil {
+					return err
+				}
+				p.print.note("the configuration %s of %s, as of %s", found.File, found.Host, found.TakenAt.Format(time.DateTime))
+				return p.write(c.String("out"), found.Text)
+			},
+		})
 }

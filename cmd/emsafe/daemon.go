@@ -169,6 +169,7 @@ func (p *program) backupJob(s *site, name string, tell tell) func(context.Contex
 		} else if err == nil {
 			tell(spool, "", nil)
 		}
+		tell("configuration", "a target has no copy of the configuration", s.keepConfiguration(ctx))
 		memory, _ := catalog.LoadMemory(backup.MemoryFile(s.cfg.State, name))
 		for _, t := range job.Targets {
 			o := daemon.Outcome{Target: t.Name, Point: memory.AsOf(t.Name), Bytes: out.Sealed}

@@ -195,6 +195,9 @@ func TestByHand(t *testing.T) {
 	if err != nil || !strings.Contains(out, "\nok\n") || !strings.Contains(out, "Good \"emsafe-manifest\" signature") {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	if got, want := text(t, r.path("tmp/emsafe.yaml")), text(t, r.path("etc/emsafe/emsafe.yaml")); got != want {
+		t.Errorf("%s\nis not\n%s", got, want)
+	}
 	r.write("tmp/restore.py", blocks(t, "docs/format.md", "python")[1])
 	newest, _ := os.ReadFile(r.path("srv/app/app.db"))
 	if n := strings.Count(strings.Join(r.manifests(), ""), `"kind": "delta"`); n != 2 {
@@ -236,7 +239,7 @@ func TestByHand(t *testing.T) {
 		run := script
 		if damage.name == "page" {
 			// A page that changed after all other checks.
-			run = script[strings.LastIndex(script, "python3 -c"):]
+			run = script[strings.Index(script, "python3 -c 'import json; c = "):]
 		}
 		out, err := r.do(run, env...)
 		last := out[strings.LastIndex(out, "\n+ ")+1:]

@@ -13,6 +13,7 @@ import (
 	"emsafe/drill"
 	"emsafe/internal/fault"
 	"emsafe/internal/journal"
+	"emsafe/storage/seal"
 )
 
 func (p *program) drillCommand() *cli.Command {
@@ -25,7 +26,11 @@ func (p *program) drillCommand() *cli.Command {
 				&cli.StringFlag{Name: "select", Usage: "backups to restore, `WHICH`: latest, oldest, random, an id, or a time, several with commas; default: the configuration's"},
 				&cli.BoolFlag{Name: "full", Usage: "the latest, the oldest and a random one, from every target"},
 				&cli.BoolFlag{Name: "accept", Usage: "tables that are gone or have shrunk since the last drill are meant: hold later drills against what is there now"},
-				&cli.Uint64Flag{Name: "min-sequence", Usage: "fail if the newest backup of a target is below `NUMBER`"}),
+				&cli.Uint64Flag{Name: "min-sequence", Usage: "fail if the newest backup of a target is below `NUMBER`"},
+				&cli.BoolFlag{Name: "config-from-target", Usage: "on another machine: with the newest copy of the host's configuration in the target, and no access to the host"},
+				hostFlag(),
+				&cli.StringFlag{Name: "signing-key", Usage: "who signs the report, with --config-from-target: an Ed25519 `FILE` that is pinned for emsafe-report"},
+				&cli.StringFlag{Name: "state", Usage: "`FOLDER` that keeps reports between drills, with --config-from-target"}),
 			Action: p.drillRun,
 		},
 		{
@@ -48,14 +53,26 @@ func (p *program) drillRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.cfg == nil {
-		return noConfiguration()
+	if s.cfg == nil && !c.Bool("config-from-target") {
+		return fault.New(fault.Config, "there is no configuration here").
+			WithRemedy("Bring the host's configuration here and give it with --config, or take the copy in the target: --config-from-target.")
 	}
-	names, err := s.databases(c.Context, c.Args().Slice())
+	ids, how, err := p.drillIdentity(c, s)
 	if err != nil {
 		return err
 	}
+	whose := ""
+	if c.Bool("config-from-target") {
+		if s, whose, err = p.adopt(c, s, ids); err != nil {
+			return err
+		}
+	}
 	plan, err := p.drillBase(c, s)
+	if err != nil {
+		return err
+	}
+	plan.Identities, plan.Identity, plan.Configuration = ids, how, whose
+	names, err := s.databases(c.Context, c.Args().Slice())
 	if err != nil {
 		return err
 	}
@@ -97,23 +114,26 @@ func (p *program) drillBase(c *cli.Context, s *site) (drill.Plan, error) {
 	if err != nil {
 		return plan, err
 	}
-	if plan.Select, err = selections(c.String("select"), p.now()); err != nil {
-		return plan, err
-	}
+	plan.Select, err = selections(c.String("select"), p.now())
+	return plan, err
+}
+
+// drillIdentity is what opens the backups of a drill, and where it comes from.
+func (p *program) drillIdentity(c *cli.Context, s *site) (ids seal.Identities, how string, err error) {
 	file := c.String("identity")
 	switch {
 	case file == "-":
-		plan.Identity = "given on standard input"
+		how = "given on standard input"
 	case file != "":
-		plan.Identity = "given as a file"
-	case s.cfg.DrillKey != "":
-		file, plan.Identity = s.cfg.DrillKey, "drill key of this host"
+		how = "given as a file"
+	case s.cfg != nil && s.cfg.DrillKey != "":
+		file, how = s.cfg.DrillKey, "drill key of this host"
 	default:
-		return plan, fault.New(fault.Usage, "a drill needs the identity that opens the backups").
+		return ids, "", fault.New(fault.Usage, "a drill needs the identity that opens the backups").
 			WithRemedy("Give --identity FILE, or --identity - and paste it; drills that nobody attends need a drill_key in the configuration.")
 	}
-	plan.Identities, err = p.identities(file)
-	return plan, err
+	ids, err = p.identities(file)
+	return ids, how, err
 }
 
 // selections reads --select.

@@ -50,7 +50,11 @@ func (p *program) showDrill(r drill.Report) {
 	for _, a := range r.Actions {
 		p.print.line("  to do: %s", a.What)
 	}
-	p.print.line("  report %d, %s: emsafe drill report %s --out %s.html", r.Number, r.ID, r.ID, r.ID)
+	where := ""
+	if r.Configuration != "" {
+		where = " --target URL --allowed-signers FILE"
+	}
+	p.print.line("  report %d, %s: emsafe drill report%s --out %s.html %s", r.Number, r.ID, where, r.ID, r.ID)
 }
 
 // isCheck reports whether a phase only says again what a check of it said.

@@ -81,7 +81,7 @@ func (h *host) clean(t *testing.T) {
 	if left := h.names("state/spool/app"); len(left) > 0 {
 		t.Errorf("left in the spool: %v", left)
 	}
-	if left := h.names("state"); !slices.Equal(left, []string{"app.json", "app.lock", "app.pages", "journal.jsonl", "segments", "spool"}) {
+	if left := h.names("state"); !slices.Equal(left, []string{"app.json", "app.lock", "app.pages", "configurations.json", "journal.jsonl", "segments", "spool"}) {
 		t.Errorf("the state folder holds %v", left)
 	}
 	for _, name := range h.names("srv") {

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,12 +23,12 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := (&program{
+	// For the whole life of the process: a signal after the work is done must
+	// not make the exit code say that it was not.
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	os.Exit((&program{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv, now: time.Now,
-	}).run(ctx, os.Args)
-	stop()
-	os.Exit(code)
+	}).run(ctx, os.Args))
 }
 
 // program is one run of the command; tests make their own.
@@ -37,6 +38,7 @@ type program struct {
 	env            func(string) (string, bool)
 	now            func() time.Time
 	print          *printer
+	copying        sync.Mutex // of the configuration, into targets
 }
 
 // run executes the arguments and returns the exit code.

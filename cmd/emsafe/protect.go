@@ -53,7 +53,11 @@ func (d *service) protect(ctx context.Context, s *site, name string, interval ti
 			d.tell(protectName(name), "", nil)
 			err = backup.Protect(ctx, backup.Continuous{
 				Job: job, Interval: interval,
-				Taken:     func(out backup.Outcome, err error) { d.taken(name, out, err) },
+				Taken: func(out backup.Outcome, err error) {
+					if d.taken(name, out, err); out.Kind == catalog.KindFull {
+						d.tell("configuration", "a target has no copy of the configuration", s.keepConfiguration(ctx))
+					}
+				},
 				Delivered: func(out backup.Delivery) { d.delivered(name, out) },
 				Dropped:   func(out backup.Dropped) { d.dropped(name, out) },
 			})

@@ -283,8 +283,8 @@ var (
 	prefixForm = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`)
 )
 
-// hostName is this machine's name, or something to tell it by.
-func hostName() string {
+// HostName is this machine's name, or something to tell it by.
+func HostName() string {
 	if name, err := os.Hostname(); err == nil && hostForm.MatchString(name) {
 		return name
 	}

@@ -44,7 +44,7 @@ func (p *parse) preset(k *key, path string, a at) {
 func (p *parse) computed(name string) string {
 	switch name {
 	case "host":
-		return hostName()
+		return HostName()
 	case "state":
 		return DefaultPaths(os.Getuid(), p.env).State
 	case "signing_key":

@@ -18,11 +18,12 @@ import (
 // Namespaces of SSH signatures: a signature for one kind of object is none for
 // another.
 const (
-	NamespaceManifest   = "emsafe-manifest"
-	NamespaceRepository = "emsafe-repository"
-	NamespacePrune      = "emsafe-prune"
-	NamespaceReport     = "emsafe-report"
-	NamespaceHead       = "emsafe-head"
+	NamespaceManifest      = "emsafe-manifest"
+	NamespaceRepository    = "emsafe-repository"
+	NamespacePrune         = "emsafe-prune"
+	NamespaceReport        = "emsafe-report"
+	NamespaceHead          = "emsafe-head"
+	NamespaceConfiguration = "emsafe-configuration"
 )
 
 // ErrForged is wrapped when a signature is missing, wrong, or by a key that is
@@ -74,7 +75,7 @@ func (k *SigningKey) Fingerprint() string { return ssh.FingerprintSHA256(k.signe
 // AllowedSigners is the line that pins the key for everything that a host
 // signs, and for pruning, which docs/keys.md tells how to give to another key.
 func (k *SigningKey) AllowedSigners(principal string) string {
-	spaces := []string{NamespaceManifest, NamespaceRepository, NamespaceReport, NamespaceHead, NamespacePrune}
+	spaces := []string{NamespaceManifest, NamespaceRepository, NamespaceReport, NamespaceHead, NamespacePrune, NamespaceConfiguration}
 	return fmt.Sprintf("%s namespaces=\"%s\" %s\n", principal, strings.Join(spaces, ","), k.Public())
 }
 
