@@ -147,15 +147,14 @@ func (c Client) call(ctx context.Context, method, path string, into any) error {
 		return err
 	}
 	resp, err := transport.RoundTrip(req)
-	var dial *net.OpError
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fault.New(fault.Permission, "no access to the daemon's socket %s", c.Socket).
 			WithRemedy("Run as the daemon's user or as root, or join its group.")
-	case errors.As(err, &dial) && dial.Op == "dial":
-		return fmt.Errorf("%w: %w", ErrNoDaemon, err)
-	case err != nil:
+	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("ask the daemon: %w", err)
+	case err != nil: // nobody listens, or what listened ends just now
+		return fmt.Errorf("%w: %w", ErrNoDaemon, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -29,6 +29,28 @@ func TestSocket(t *testing.T) {
 	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNoDaemon) {
 		t.Error(err)
 	}
+	ending, err := Listen(path) // of a daemon that ends while it is asked
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for _, read := range []bool{true, false} {
+			conn, err := ending.Accept()
+			if err != nil {
+				return
+			}
+			if read {
+				conn.Read(make([]byte, 4096)) //nolint:errcheck // the rest is not of interest
+			}
+			conn.Close()
+		}
+	}()
+	for range 2 {
+		if _, err := c.Status(t.Context()); !errors.Is(err, ErrNoDaemon) {
+			t.Error(err)
+		}
+	}
+	ending.Close()
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
