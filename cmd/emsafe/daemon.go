@@ -128,7 +128,7 @@ func (p *program) jobsOf(s *site, tell tell) ([]daemon.Job, error) {
 		}
 		add(name, "backup", d.Schedule, daemon.Backup, true, p.backupJob(s, name, tell))
 		add(name, "verify", d.VerifySchedule, daemon.Verify, true, p.verifyJob(s, name))
-		add(name, "harden", s.cfg.Harden.Schedule, daemon.Harden, false, p.hardenJob(s, name))
+		add(name, "harden", s.cfg.Harden.Schedule, daemon.Harden, false, p.hardenJob(s, name, tell))
 		add(name, "drill", s.drillWhen(name), daemon.Drill, true, p.drillJob(s, name))
 		if prune := d.PruneSchedule; !d.Keep.IsZero() {
 			if prune == "" {

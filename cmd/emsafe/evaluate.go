@@ -1,15 +1,22 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"emsafe/drill"
+	"emsafe/internal/fault"
 	"emsafe/storage/catalog"
 	"emsafe/storage/harden"
 	"emsafe/storage/sqlite"
@@ -20,7 +27,10 @@ func (p *program) evaluateCommand() *cli.Command {
 		Name: "evaluate", Usage: "measure whether SQLite is still the right place for a database", ArgsUsage: "NAME",
 		Description: "Samples the load while the application runs, looks at a snapshot, and measures on a copy in the same file system how many commits are possible. " +
 			"The verdict is by named rules: stay, tune, move, or unknown where the sample tells too little. Sample at the busiest time. Once a second the write lock is taken and given back at once.",
-		Flags:  []cli.Flag{&cli.DurationFlag{Name: "sample", Usage: "watch the application for so `LONG`", Value: time.Minute}},
+		Flags: []cli.Flag{
+			&cli.DurationFlag{Name: "sample", Usage: "watch the application for so `LONG`", Value: time.Minute},
+			&cli.StringFlag{Name: "log", Usage: "count in the application's log `FILE` what it says of a busy database during the sample"},
+		},
 		Action: p.evaluate,
 	}
 }
@@ -52,8 +62,15 @@ func (p *program) evaluate(c *cli.Context) error {
 		e.Holders = len(holders)
 	}
 	s.history(c.Context, name, &e)
+	logged, err := openLog(c.String("log"))
+	if err != nil {
+		return err
+	}
 	p.print.note("watching %s for %s", path, sample)
 	if err := watchLoad(c.Context, path, sample, &e); err != nil {
+		return err
+	}
+	if e.Logged, err = logged.busy(); err != nil {
 		return err
 	}
 	if err := p.measureCopy(c.Context, s, name, &e); err != nil {
@@ -110,7 +127,7 @@ func watchLoad(ctx context.Context, path string, sample time.Duration, e *harden
 	began := time.Now()
 	tick := time.NewTicker(time.Second / polls)
 	defer tick.Stop()
-	this := 0
+	this, readers := 0, readers{}
 	for i := 1; time.Since(began) < sample; i++ {
 		select {
 		case <-ctx.Done():
@@ -121,8 +138,14 @@ func watchLoad(ctx context.Context, path string, sample time.Duration, e *harden
 		if err != nil {
 			return err
 		}
+		readers.look(path)
 		if this += n; i%polls != 0 {
 			continue
+		}
+		if e.Journal == "wal" && e.Holders > 0 {
+			if frames, copied, err := sqlite.Backlog(ctx, path); err == nil {
+				e.Behind = append(e.Behind, frames-copied)
+			}
 		}
 		e.PerSecond = append(e.PerSecond, this)
 		this = 0
@@ -135,8 +158,78 @@ func watchLoad(ctx context.Context, path string, sample time.Duration, e *harden
 			e.Busy++
 		}
 	}
-	e.Sample = time.Since(began)
+	e.Sample, e.Reader = time.Since(began), readers.longest
 	return nil
+}
+
+// readers follows who reads. A lock that is there at every look may have been
+// given back and taken again in between: what comes out is an upper bound.
+type readers struct {
+	since   map[string]time.Time
+	longest time.Duration
+}
+
+func (r *readers) look(path string) {
+	locks, err := sqlite.ReadLocks(path)
+	if err != nil {
+		return
+	}
+	now, next := time.Now(), map[string]time.Time{}
+	for _, lock := range locks {
+		next[lock] = now
+		if since, ok := r.since[lock]; ok {
+			next[lock] = since
+			r.longest = max(r.longest, now.Sub(since))
+		}
+	}
+	r.since = next
+}
+
+// busyWords are how drivers say SQLITE_BUSY.
+var busyWords = regexp.MustCompile(`(?i)database (table )?is locked|SQLITE_BUSY|BusyException|database is busy`)
+
+// appLog is an application's log, from where it ended.
+type appLog struct {
+	file *os.File
+}
+
+func openLog(file string) (appLog, error) {
+	if file == "" {
+		return appLog{}, nil
+	}
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return appLog{}, fault.New(fault.NotFound, "--log: there is no file %s", file)
+	}
+	if err != nil {
+		return appLog{}, permission(err)
+	}
+	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+		return appLog{}, usage("--log: %s is not a file that grows: %w", file, err)
+	}
+	return appLog{f}, nil
+}
+
+// busy counts lines since; nil without a log.
+func (l appLog) busy() (*int, error) {
+	if l.file == nil {
+		return nil, nil
+	}
+	defer l.file.Close()
+	n := 0
+	lines := bufio.NewReader(l.file)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if busyWords.Match(line) {
+			n++
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return &n, err
+		}
+	}
 }
 
 // rateFor is how long each rate is measured.
@@ -153,7 +246,12 @@ func (p *program) measureCopy(ctx context.Context, s *site, name string, e *hard
 		if e.Facts, err = sqlite.Look(ctx, copied); err != nil {
 			return err
 		}
+		began := time.Now()
 		if e.Hazards, e.Rows, err = sqlite.Hazards(ctx, copied); err != nil {
+			return err
+		}
+		e.Scan = time.Since(began)
+		if e.Dialects, err = sqlite.Dialects(ctx, copied); err != nil {
 			return err
 		}
 		p.print.note("measuring commits on a copy")
@@ -179,6 +277,12 @@ func (p *program) showEvaluation(e evaluated) {
 		{"write lock", fmt.Sprintf("p99 %.1f ms, %d times not to be had", 1000*harden.Quantile(e.Waits, 0.99), e.Busy)},
 		{"open in", fmt.Sprintf("%d processes", e.Holders)},
 	}
+	if len(e.Behind) > 0 {
+		rows = append(rows, []string{"log", fmt.Sprintf("at most %d frames not copied yet; longest reader at most %s", slices.Max(e.Behind), e.Reader.Round(100*time.Millisecond))})
+	}
+	if e.Logged != nil {
+		rows = append(rows, []string{"busy", fmt.Sprintf("%d times in the application's log", *e.Logged)})
+	}
 	if e.Known {
 		rows = append(rows, []string{"growth", size(int64(e.Growth)) + " a day, by the backups"})
 	}
@@ -192,6 +296,9 @@ func (p *program) showEvaluation(e evaluated) {
 	for _, h := range e.Hazards {
 		rows = append(rows, []string{"hazard", fmt.Sprintf("%s.%s %s: %d rows: %s", h.Table, h.Column, h.Declared, h.Rows, h.Problem)})
 	}
+	for _, d := range e.Dialects {
+		rows = append(rows, []string{"SQLite only", fmt.Sprintf("%s: %d, as %s", d.What, d.Objects, d.First)})
+	}
 	p.print.table(rows)
 	p.print.line("")
 	for _, o := range e.Opinions {
@@ -200,7 +307,7 @@ func (p *program) showEvaluation(e evaluated) {
 	p.print.line("verdict: %s", strings.ToUpper(e.Verdict))
 	p.print.line("not looked at: whether more than one host must write, whether roles in the database or failover are needed. Each means: move.")
 	if e.Verdict == "move" {
-		p.print.line("what moving costs: %d rows to copy and %d kinds of values that another database refuses (above); SQL that only SQLite takes; a server to run, back up and drill. The way back is the newest backup from before.", e.Rows, len(e.Hazards))
+		p.print.line("what moving costs: %d rows to copy, which to read and check took %s here, and writing them there comes on top; %d kinds of values that another database refuses and %d of SQL in the schema that only SQLite takes (above), and what the application's own statements have of it; a server to run, back up and drill. The steps: a copy from a backup, tried by the application against the new server; then a last backup with the application stopped, the copy, the switch. The way back is that backup.", e.Rows, e.Scan.Round(time.Millisecond), len(e.Hazards), len(e.Dialects))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +36,18 @@ func (p *program) hardenCommand() *cli.Command {
 		},
 		&cli.Command{Name: "undo", Usage: "take back what apply changed", Action: p.hardenUndo},
 		&cli.Command{
+			Name: "wal", Usage: "switch a database to WAL mode, as a deliberate act", ArgsUsage: "NAME",
+			Description: "It stays in the file, and the application need not know. Needs a moment in which nobody reads or writes; not done on a network file system. Back again: sqlite3 FILE 'PRAGMA journal_mode=delete', with the application stopped.",
+			Flags:       []cli.Flag{&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"}, &cli.DurationFlag{Name: "wait", Usage: "wait at most so `LONG` for the moment", Value: 5 * time.Second}},
+			Action:      p.hardenWAL,
+		},
+		&cli.Command{
+			Name: "connection", Usage: "show the lines that set up an application's connections well", ArgsUsage: "[NAME]",
+			Description: "For the driver that the processes which have the database open use, as far as that can be seen, or for --driver. Settings of connections are the application's: emsafe cannot make them.",
+			Flags:       []cli.Flag{&cli.StringFlag{Name: "driver", Usage: "`DRIVER`: all, " + driverNames()}},
+			Action:      p.hardenConnection,
+		},
+		&cli.Command{
 			Name: "unit", Usage: "print a drop-in that puts the application's service into a sandbox", ArgsUsage: "[NAME]",
 			Description: "For the `unit` of the database in the configuration. `systemd-analyze security` scores the service below 2.0 with it. Nothing is installed.",
 			Action:      p.hardenUnit,
@@ -55,8 +68,10 @@ const hardenRecord = "harden.jsonl"
 
 // looked is what a look at one database gave.
 type looked struct {
-	name string
-	plan *harden.Plan
+	name  string
+	plan  *harden.Plan
+	seen  harden.Seen
+	found []finding.Finding // of this database alone
 }
 
 // lookAt looks at databases and at what belongs to all of them.
@@ -79,15 +94,38 @@ func (s *site) lookAt(ctx context.Context, names []string, now time.Time) ([]loo
 				Why: "What cannot be read cannot be backed up.", Remedy: "Correct the path in the configuration, or the access to it."})
 			continue
 		}
-		all = append(all, looked{name, plan})
-		found = append(found, plan.Findings...)
-		found = append(found, s.backupFindings(name, now)...)
+		l := looked{name: name, plan: plan, seen: seenNow(ctx, d.Path, now), found: append(plan.Findings, s.backupFindings(name, now)...)}
 		if d.Unit != "" {
-			found = append(found, harden.Unit(ctx, d.Unit, runForSecret)...)
+			l.found = append(l.found, harden.Unit(ctx, d.Unit, runForSecret)...)
 		}
+		if before, err := harden.Last(s.cfg.State, name); err == nil {
+			if f, ok := harden.Starved(d.Path, before, l.seen, name); ok {
+				l.found = append(l.found, f)
+			}
+		}
+		for i := range l.found {
+			l.found[i].Database = name
+		}
+		all = append(all, l)
+		found = append(found, l.found...)
 	}
 	found = append(found, s.hostFindings()...)
 	return all, finding.Waive(dedupe(found), s.waivers(), now), nil
+}
+
+// seenNow is how large the log is, and how far the checkpoints have come.
+func seenNow(ctx context.Context, path string, now time.Time) harden.Seen {
+	seen := harden.Seen{At: now}
+	if info, err := os.Stat(path + "-wal"); err == nil {
+		seen.WAL = info.Size()
+	}
+	if holders, _, err := sqlite.Holders(path); err != nil || len(holders) == 0 || seen.WAL == 0 {
+		return seen
+	}
+	if frames, copied, err := sqlite.Backlog(ctx, path); err == nil {
+		seen.Frames, seen.Behind = frames, frames-copied
+	}
+	return seen
 }
 
 // dedupe leaves out what several databases share: a folder, a disk, a process.
@@ -131,7 +169,7 @@ func (p *program) hardenCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	_, found, err := s.lookAt(c.Context, names, p.now())
+	all, found, err := s.lookAt(c.Context, names, p.now())
 	if err != nil {
 		return err
 	}
@@ -142,6 +180,7 @@ func (p *program) hardenCheck(c *cli.Context) error {
 	switch format {
 	case "text":
 		p.showFindings(found)
+		p.showGrades(all, s.waivers())
 	case "json":
 		p.print.object(p.stdout, map[string]any{"grade": finding.Grade(found), "findings": found})
 	case "junit":
@@ -155,6 +194,33 @@ func (p *program) hardenCheck(c *cli.Context) error {
 		return err
 	}
 	return failing(found, from)
+}
+
+// showGrades is a table of the databases, where there are several.
+func (p *program) showGrades(all []looked, waivers []finding.Waiver) {
+	if len(all) < 2 {
+		return
+	}
+	rows := [][]string{{"DATABASE", "GRADE", "CRITICAL", "HIGH", "MEDIUM", "LOW", "WAIVED"}}
+	for _, l := range all {
+		own := finding.Waive(l.found, waivers, l.seen.At)
+		counts := make([]int, finding.Critical+1)
+		waived := 0
+		for _, f := range own {
+			if f.Open() {
+				counts[f.Severity]++
+			} else {
+				waived++
+			}
+		}
+		row := []string{l.name, finding.Grade(own)}
+		for severity := finding.Critical; severity >= finding.Low; severity-- {
+			row = append(row, fmt.Sprint(counts[severity]))
+		}
+		rows = append(rows, append(row, fmt.Sprint(waived)))
+	}
+	p.print.line("")
+	p.print.table(rows)
 }
 
 // failing is an error if something is open from a severity on.

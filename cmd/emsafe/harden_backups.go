@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"emsafe/internal/daemon"
 	"emsafe/internal/finding"
+	"emsafe/storage/harden"
 )
 
 // backupFindings are what is wrong with the backups of one database, by what
@@ -120,7 +122,7 @@ func (s *site) hostFindings() []finding.Finding {
 }
 
 // hardenJob looks, and mends if the configuration says so.
-func (p *program) hardenJob(s *site, name string) func(context.Context, daemon.Run) (daemon.Result, error) {
+func (p *program) hardenJob(s *site, name string, tell tell) func(context.Context, daemon.Run) (daemon.Result, error) {
 	return func(ctx context.Context, _ daemon.Run) (daemon.Result, error) {
 		var r daemon.Result
 		all, found, err := s.lookAt(ctx, []string{name}, p.now())
@@ -140,10 +142,37 @@ func (p *program) hardenJob(s *site, name string) func(context.Context, daemon.R
 		if err != nil {
 			return r, err
 		}
+		if len(all) > 0 {
+			tell("drift of "+name, "what surrounds "+name+" has changed", s.drift(&all[0], found))
+		}
 		if r.Text != "" {
 			r.Text += ", "
 		}
 		r.Text += "grade " + finding.Grade(found)
 		return r, failing(found, from)
 	}
+}
+
+// drift is an error that says what is open since the last look, and keeps what is
+// open now. What was only mended is good news, and in the findings.
+func (s *site) drift(l *looked, found []finding.Finding) error {
+	before, err := harden.Last(s.cfg.State, l.name)
+	if err != nil {
+		return err
+	}
+	fresh, gone := before.Drift(found)
+	l.seen.Open = harden.Open(found)
+	if err := l.seen.Keep(s.cfg.State, l.name); err != nil {
+		return err
+	}
+	var said []string
+	for _, f := range fresh {
+		if f.Severity > finding.Info {
+			said = append(said, fmt.Sprintf("%s %s, %s: %s (%s)", f.Severity, f.ID, f.Title, f.Subject, f.Found))
+		}
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	return fmt.Errorf("since %s %d findings are new and %d are gone; new: %s", before.At.UTC().Format(time.DateTime), len(said), len(gone), strings.Join(said, "; "))
 }

@@ -47,9 +47,10 @@ type Finding struct {
 	ID       string   `json:"id"` // stable, as EMS-FILE-001
 	Severity Severity `json:"severity"`
 	Title    string   `json:"title"`
-	Subject  string   `json:"subject"` // what it is about: a path, a database, a unit
-	Found    string   `json:"found"`   // what was seen
-	Why      string   `json:"why"`     // it matters
+	Database string   `json:"database,omitempty"` // "" for what is not one database's
+	Subject  string   `json:"subject"`            // what it is about: a path, a database, a unit
+	Found    string   `json:"found"`              // what was seen
+	Why      string   `json:"why"`                // it matters
 	Remedy   string   `json:"remedy"`
 	Fix      bool     `json:"fixable"` // `apply` does it
 	Waiver   *Waiver  `json:"waiver,omitempty"`

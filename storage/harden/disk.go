@@ -3,9 +3,11 @@ package harden
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"emsafe/internal/finding"
+	"emsafe/storage/sqlite"
 )
 
 // mount is a line of /proc/self/mountinfo.
@@ -52,6 +54,36 @@ func (l *look) disk() {
 	l.add(finding.Finding{ID: "EMS-DISK-003", Severity: finding.Medium, Title: "the disk is not encrypted", Subject: m.point, Found: m.kind + " on " + m.source + ", without dm-crypt, fscrypt, ecryptfs or ZFS encryption as far as can be seen",
 		Why: "Whoever gets the disk, or the provider's snapshot of it, has all data. The backups are sealed; the original is not.", Remedy: "LUKS for the volume that holds the data (cryptsetup luksFormat), or the provider's encrypted volumes; then restore onto it."})
 	l.swap()
+	l.hibernation()
+}
+
+// hibernation writes all of memory to a disk.
+func (l *look) hibernation() {
+	text, err := os.ReadFile("/sys/power/resume")
+	device := strings.TrimSpace(string(text))
+	if err != nil || device == "" || device == "0:0" || crypt(filepath.Join("/sys/dev/block", device), 0) {
+		return
+	}
+	l.add(finding.Finding{ID: "EMS-DISK-005", Severity: finding.Low, Title: "hibernation would write memory to a disk in clear", Subject: "/sys/power/resume", Found: "device " + device,
+		Why: "Rows, keys and passwords that were in memory stay there.", Remedy: "A server has no use for it: take resume= from the kernel's command line, or use encrypted swap."})
+}
+
+// dumps looks whether a crash of an application would write its memory to disk.
+func (l *look) dumps(h sqlite.Process, subject string) {
+	limits, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(h.PID), "limits"))
+	pattern, err2 := os.ReadFile("/proc/sys/kernel/core_pattern")
+	to := strings.TrimSpace(string(pattern))
+	if err != nil || err2 != nil || to == "" || strings.HasPrefix(to, "|/bin/false") {
+		return
+	}
+	for line := range strings.Lines(string(limits)) {
+		size, ok := strings.CutPrefix(line, "Max core file size")
+		if fields := strings.Fields(size); !ok || len(fields) == 0 || fields[0] == "0" {
+			continue
+		}
+		l.add(finding.Finding{ID: "EMS-PROC-004", Severity: finding.Low, Title: "a crash of the application would write its memory to disk", Subject: subject, Found: "core files are allowed, and go to " + to,
+			Why: "A core file holds rows and keys in clear, and lies around.", Remedy: "LimitCORE=0 in its unit; `emsafe harden unit` has it."})
+	}
 }
 
 // network reports whether a file system is another machine's, as far as its

@@ -21,11 +21,16 @@ type Evaluation struct {
 	Growth   float64         `json:"growth_bytes_per_day"`
 	Known    bool            `json:"growth_known"`
 
-	Sample    time.Duration `json:"sample_ns"`
-	PerSecond []int         `json:"commits_each_second"`
-	Waits     []float64     `json:"lock_waits_seconds"` // one a second
-	Busy      int           `json:"busy"`               // of these could not get the lock at all
-	Rates     []sqlite.Rate `json:"rates_on_a_copy"`
+	Sample    time.Duration    `json:"sample_ns"`
+	PerSecond []int            `json:"commits_each_second"`
+	Waits     []float64        `json:"lock_waits_seconds"` // one a second
+	Busy      int              `json:"busy"`               // of these could not get the lock at all
+	Rates     []sqlite.Rate    `json:"rates_on_a_copy"`
+	Behind    []int64          `json:"frames_not_copied"`     // of the log, once a second; of WAL databases that somebody has open
+	Reader    time.Duration    `json:"longest_reader_ns"`     // at most: a lock on one mark was there at every look
+	Logged    *int             `json:"busy_in_log,omitempty"` // lines of the application's log that tell of a busy database, written during the sample
+	Scan      time.Duration    `json:"scan_ns"`               // reading all rows of the copy once
+	Dialects  []sqlite.Dialect `json:"sqlite_only"`
 
 	RPO, RTO, Recovers time.Duration `json:"-"` // objectives, and the last drill's time
 }
@@ -60,6 +65,7 @@ func Judge(e Evaluation) (verdict string, opinions []Opinion) {
 	}
 	e.headroom(add)
 	e.waits(add)
+	e.checkpoints(add)
 	if e.RPO > 0 && e.RPO < nearZero {
 		add("loss-near-zero", "move", "the objective allows a loss of %s: that needs a second machine that takes part in every commit", e.RPO)
 	}
@@ -120,12 +126,36 @@ func (e Evaluation) waits(add func(rule, verdict, because string, args ...any)) 
 	switch {
 	case len(e.Waits) < int(leastSample/time.Second):
 		add("lock-wait", "unknown", "the sample is too short")
+	case e.Logged != nil && *e.Logged > 0 && e.Journal == "wal":
+		add("lock-wait", "tune", "the application logged %d times that the database was busy, in WAL mode already: a busy timeout, and BEGIN IMMEDIATE for what writes (`emsafe harden connection`); if it stays, another database", *e.Logged)
+	case e.Logged != nil && *e.Logged > 0:
+		add("lock-wait", "tune", "the application logged %d times that the database was busy: WAL mode and a busy timeout first", *e.Logged)
 	case p99 <= mostWait && e.Busy == 0:
 		add("lock-wait", "stay", "the write lock was had within %s (p99)", p99.Round(10*time.Microsecond))
 	case e.Journal != "wal":
 		add("lock-wait", "tune", "the write lock took %s (p99), and %d times could not be had: WAL mode and a busy timeout first", p99.Round(time.Millisecond), e.Busy)
 	default:
 		add("lock-wait", "move", "the write lock took %s (p99), and %d times could not be had, in WAL mode already: shorter transactions, or another database", p99.Round(time.Millisecond), e.Busy)
+	}
+}
+
+// The bounds from which on the log of a database says that some reader stays too
+// long.
+const longReader = 10 * time.Second
+
+// checkpoints judges what keeps the log from being begun anew.
+func (e Evaluation) checkpoints(add func(rule, verdict, because string, args ...any)) {
+	if e.Journal != "wal" || len(e.Behind) == 0 {
+		return
+	}
+	first, last := e.Behind[0], e.Behind[len(e.Behind)-1]
+	switch {
+	case last > behindMuch && last > first:
+		add("checkpoints", "tune", "%d frames of the log are not copied, %d more than when the sample began, and a reader was there for up to %s: shorter reads", last, last-first, e.Reader.Round(100*time.Millisecond))
+	case e.Reader >= longReader:
+		add("checkpoints", "tune", "a reader was there for up to %s: the log cannot be begun anew meanwhile", e.Reader.Round(100*time.Millisecond))
+	default:
+		add("checkpoints", "stay", "at most %d frames of the log waited to be copied", slices.Max(e.Behind))
 	}
 }
 

@@ -200,5 +200,7 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 RemoveIPC=yes
+# A crash writes no memory to disk.
+LimitCORE=0
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 `

@@ -30,7 +30,10 @@ func (l *look) users() {
 			l.add(finding.Finding{ID: "EMS-PROC-002", Severity: finding.Low, Title: "the application makes files that others can read", Subject: subject, Found: "umask " + status["Umask"],
 				Why: "What it writes beside the database (uploads, exports, logs) is open to every user of the machine.", Remedy: "UMask=0077 in its unit."})
 		}
-		for _, version := range libraries(h.PID) {
+		l.dumps(h, subject)
+		for _, lib := range libraries(h.PID) {
+			version := lib.version
+			l.known(lib, subject)
 			if reset(version) {
 				l.add(finding.Finding{ID: "EMS-PROC-003", Severity: finding.Medium, Title: "the application has loaded a SQLite that can damage a WAL database", Subject: subject, Found: "SQLite " + version,
 					Why:    "A checkpoint that meets a reset of the log at the wrong moment can lose a transaction and damage the file (mended in 3.51.3, 3.50.7 and 3.44.6).",
@@ -59,14 +62,17 @@ var (
 	sqliteVersion = regexp.MustCompile(`\x00(3\.[0-9]{1,2}\.[0-9]{1,2})\x00`)
 )
 
-// libraries are the versions of SQLite that a process has mapped, as the files
-// themselves say.
-func libraries(pid int) []string {
+// library is a file with SQLite in it.
+type library struct{ path, version string }
+
+// libraries are the files with SQLite that a process has mapped, with the
+// version that they themselves tell.
+func libraries(pid int) []library {
 	maps, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "maps"))
 	if err != nil {
 		return nil
 	}
-	var versions []string
+	var found []library
 	seen := map[string]bool{}
 	for line := range strings.Lines(string(maps)) {
 		fields := strings.Fields(line)
@@ -79,9 +85,9 @@ func libraries(pid int) []string {
 		if err != nil || len(data) > 64<<20 {
 			continue
 		}
-		if m := sqliteVersion.FindSubmatch(data); m != nil && !slices.Contains(versions, string(m[1])) {
-			versions = append(versions, string(m[1]))
+		if m := sqliteVersion.FindSubmatch(data); m != nil && !slices.ContainsFunc(found, func(f library) bool { return f.version == string(m[1]) }) {
+			found = append(found, library{fields[5], string(m[1])})
 		}
 	}
-	return versions
+	return found
 }

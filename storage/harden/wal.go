@@ -14,6 +14,7 @@ import (
 const (
 	largeWAL = 64 << 20
 	pageSize = 4096
+	mostFree = 200 // free pages that are looked at
 )
 
 // wal looks at what the database's own files say of how it is used. It reads
@@ -35,6 +36,10 @@ func (l *look) wal() {
 			Why: "Small pages cost more reads, and more in a backup's index.", Remedy: "With the application stopped: PRAGMA journal_mode=delete; PRAGMA page_size=4096; VACUUM; PRAGMA journal_mode=wal"})
 	}
 	l.free(image)
+	if old, looked, err := sqlite.OldContent(l.Database, mostFree); err == nil && looked >= 10 && old*2 > looked {
+		l.add(finding.Finding{ID: "EMS-DB-004", Severity: finding.Low, Title: "what was deleted can still be read in the file", Subject: l.Database, Found: fmt.Sprintf("%d of %d free pages hold what was in them", old, looked),
+			Why: "Deleted rows stay in free pages until these are used again, and in every backup: whoever promises deletion has to know.", Remedy: "PRAGMA secure_delete=on (or fast) on every connection, as `emsafe harden connection " + l.Name + "` shows; VACUUM once for what is there."})
+	}
 	if reset(image.WriterVersion) && image.JournalMode == "wal" {
 		l.add(finding.Finding{ID: "EMS-DB-010", Severity: finding.Medium, Title: "the last writer's SQLite can damage a WAL database", Subject: l.Database, Found: "last written by SQLite " + image.WriterVersion,
 			Why:    "From 3.7.0 to 3.51.2 a checkpoint that meets a reset of the log at the wrong moment can lose a transaction and damage the file (mended in 3.51.3, 3.50.7 and 3.44.6).",

@@ -44,3 +44,25 @@ func Checkpoint(ctx context.Context, path string, truncate bool, busy time.Durat
 	out.Busy = blocked != 0 || out.Copied < out.Frames
 	return out, nil
 }
+
+// SwitchToWAL puts a database into WAL mode, and says which mode it was in. It
+// waits up to busy for a moment in which nobody uses it.
+func SwitchToWAL(ctx context.Context, path string, busy time.Duration) (was string, err error) {
+	image, err := Inspect(path)
+	if err != nil {
+		return "", err
+	}
+	c, err := connect(ctx, path, "mode=rw", busy)
+	if err != nil {
+		return image.JournalMode, err
+	}
+	defer c.close() //nolint:errcheck // the mode is told below
+	var mode string
+	if err := c.conn.QueryRowContext(ctx, "PRAGMA journal_mode=wal").Scan(&mode); err != nil {
+		return image.JournalMode, sqliteError(path, err)
+	}
+	if mode != "wal" {
+		return image.JournalMode, fault.New(fault.Unsupported, "SQLite keeps %s in journal mode %s", path, mode)
+	}
+	return image.JournalMode, nil
+}
