@@ -58,7 +58,7 @@ func processStatus(pid int) map[string]string {
 }
 
 var (
-	sqliteFile    = regexp.MustCompile(`(sqlite3?[^/]*\.so[^/]*|_sqlite3[^/]*\.so)$`)
+	sqliteFile    = regexp.MustCompile(`(sqlite3?[^/]*\.so[^/]*|_sqlite3[^/]*\.so|better_sqlite3\.node)$`)
 	sqliteVersion = regexp.MustCompile(`\x00(3\.[0-9]{1,2}\.[0-9]{1,2})\x00`)
 )
 
@@ -73,10 +73,16 @@ func libraries(pid int) []library {
 		return nil
 	}
 	var found []library
+	if slices.Contains(driversOf(pid), "mattn") { // linked into the program itself
+		if exe, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe")); err == nil {
+			maps = append([]byte("0-0 r-xp 0 0:0 0 "+exe+"\n"), maps...)
+		}
+	}
 	seen := map[string]bool{}
 	for line := range strings.Lines(string(maps)) {
 		fields := strings.Fields(line)
-		if len(fields) < 6 || !sqliteFile.MatchString(fields[5]) || seen[fields[5]] {
+		linked := strings.HasPrefix(line, "0-0 ")
+		if len(fields) < 6 || !linked && !sqliteFile.MatchString(fields[5]) || seen[fields[5]] {
 			continue
 		}
 		seen[fields[5]] = true
