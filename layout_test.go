@@ -49,6 +49,7 @@ var floors = map[string][]string{
 	"storage/storagetest":         {"storage"},
 	"storage/catalog":             {"storage", "storage/seal", "storage/sqlite"},
 	"storage/hostconf":            {"storage", "storage/seal"},
+	"storage/point":               {"storage", "storage/seal"},
 	"storage/harden":              {"storage/sqlite", "internal/finding"},
 	"storage/sqlite/sqlitetest":   {"storage/sqlite"},
 	"internal/sample":             {"storage/sqlite"},
@@ -58,8 +59,8 @@ var floors = map[string][]string{
 	"drill/audit":                 {"internal/report", "internal/finding", "docs"},
 
 	// 2: the verbs.
-	"backup":  {"storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic"},
-	"restore": {"storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic"},
+	"backup":  {"storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "storage/hostconf", "storage/point"},
+	"restore": {"storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "storage/point"},
 
 	// 3: a drill is a real restore, and is looked at; it starts the application.
 	"drill": {"restore", "internal/command", "storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "internal/report"},

@@ -163,6 +163,7 @@ func (p *parse) check() {
 			}
 		}
 	}
+	p.checkFilesets()
 	for _, name := range slices.Sorted(maps.Keys(p.config.Notify)) {
 		p.checkChannel("notify." + name)
 	}

@@ -52,6 +52,7 @@ type Config struct {
 	SpoolLimit      int64 // bytes, of all databases together
 	Targets         map[string]Target
 	Databases       map[string]Database
+	Filesets        map[string]Fileset
 	Daemon          Daemon
 	Notify          map[string]Channel
 	Harden          Harden
@@ -109,6 +110,20 @@ type Database struct {
 	DrillSchedule  string // "": weekly, where there is a DrillKey
 }
 
+// Fileset is trees of files under protection.
+type Fileset struct {
+	Paths          []string // absolute
+	Exclude        []string // restic's patterns
+	Targets        []string // empty: all
+	Databases      []string
+	Schedule       string // "": never
+	ForgetSchedule string // "": daily, where there is something to forget
+	UploadLimit    int64  // bytes per second; 0: the target's
+	Before, After  []string
+	HookTimeout    time.Duration
+	Keep           Keep
+}
+
 // Daemon is how `emsafe daemon` runs.
 type Daemon struct {
 	Listen string // address and port of the page and of metrics; "": none
@@ -162,6 +177,15 @@ type Drill struct {
 	Newest string  // SQL
 	Canary bool
 	Checks map[string]Check
+	Files  Pairing
+}
+
+// Pairing is which files a database names.
+type Pairing struct {
+	Fileset string // "": none
+	SQL     string
+	Root    string
+	Sample  Count
 }
 
 // Check is one of SQL, Command and Service, and what is expected of it.

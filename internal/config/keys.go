@@ -35,6 +35,7 @@ type at struct {
 	config   *Config
 	target   *Target
 	database *Database
+	fileset  *Fileset
 	channel  *Channel
 	waiver   *Waiver
 	check    *Check
@@ -87,7 +88,8 @@ func find(path string) *key {
 
 // keys is the table. Its order is the order of the reference and of a file
 // that emsafe writes.
-var keys = slices.Concat(hostKeys, databaseKeys, drillKeys, promiseKeys, daemonKeys, hardenKeys)
+var keys = slices.Concat(hostKeys, databaseKeys, drillKeys, pairKeys, promiseKeys,
+	keepKeys("databases.*", func(a at) *Keep { return &a.database.Keep }), filesKeys, daemonKeys, hardenKeys)
 
 // hostKeys are those of the host and its targets.
 var hostKeys = []key{

@@ -20,6 +20,8 @@ func entries(k *key, a at) []entry {
 		return sorted(a.config.Targets, func(t *Target) at { return at{target: t} })
 	case "databases":
 		return sorted(a.config.Databases, func(d *Database) at { return at{database: d} })
+	case "filesets":
+		return sorted(a.config.Filesets, func(f *Fileset) at { return at{fileset: f} })
 	case "waivers":
 		return sorted(a.config.Waivers, func(w *Waiver) at { return at{waiver: w} })
 	case "notify":
@@ -50,6 +52,9 @@ func fresh(k *key, a at) (inner at, keep func(name string)) {
 	case "databases":
 		d := new(Database)
 		return at{database: d}, func(name string) { a.config.Databases[name] = *d }
+	case "filesets":
+		f := new(Fileset)
+		return at{fileset: f}, func(name string) { a.config.Filesets[name] = *f }
 	case "waivers":
 		w := new(Waiver)
 		return at{waiver: w}, func(name string) { a.config.Waivers[name] = *w }

@@ -47,7 +47,7 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	p := &parse{
 		file: name, env: env, lines: newLines(data), places: map[string]spot{}, meant: map[string]bool{},
-		config: &Config{File: name, Targets: map[string]Target{}, Databases: map[string]Database{}, Notify: map[string]Channel{}, Waivers: map[string]Waiver{}, origins: map[string]Origin{}},
+		config: &Config{File: name, Targets: map[string]Target{}, Databases: map[string]Database{}, Filesets: map[string]Fileset{}, Notify: map[string]Channel{}, Waivers: map[string]Waiver{}, origins: map[string]Origin{}},
 	}
 	if root := p.tree(data); root != nil {
 		p.root(root)

@@ -64,11 +64,17 @@ func TestParseEverything(t *testing.T) {
 							"home":   {URL: "http://localhost:{port}/", Header: "Content-Type: text/html", Content: "Welcome"},
 						}},
 					},
+					Files: config.Pairing{Fileset: "uploads", SQL: "SELECT path FROM pictures", Root: "/srv/uploads", Sample: 50},
 				}, Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
 			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30,
-				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second, Drill: config.Drill{Limit: time.Hour, Rows: 50}},
+				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second, Drill: config.Drill{Limit: time.Hour, Rows: 50, Files: config.Pairing{Sample: 20}}},
 		},
 	}
+	want.Filesets = map[string]config.Fileset{"uploads": {
+		Paths: []string{"/srv/uploads", "/srv/scans"}, Exclude: []string{"*.tmp"}, Targets: []string{"local"}, Databases: []string{"app"},
+		Schedule: "47 2 * * *", ForgetSchedule: "every 1d", UploadLimit: 2 << 20, Before: []string{"/bin/quiesce", "app", "app"}, After: []string{"/bin/wake", "app"},
+		HookTimeout: 30 * time.Second, Keep: config.Keep{Last: 2, Monthly: 12},
+	}}
 	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Token: config.EnvSecret("PAGE_TOKEN"), Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
 	want.Harden = config.Harden{Schedule: "0 6 * * *", FailOn: "medium", Enforce: true}
 	want.Waivers = map[string]config.Waiver{"disk": {Finding: "EMS-DISK-003", Subject: "/srv", Reason: "the provider does it", Until: "2027-06-30"}}
@@ -195,10 +201,15 @@ func TestRenderRoundTrip(t *testing.T) {
 				Path: path.Draw(t, "database"), Targets: []string{"null", "123"}, AllowBlock: rapid.Bool().Draw(t, "block"),
 				MaxHold:     time.Duration(rapid.Int64Range(10, 60000).Draw(t, "hold")) * time.Millisecond,
 				MaxSnapshot: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "snapshot")) * time.Millisecond, MaxWALGrowth: rapid.Int64Range(1<<20, 1<<50).Draw(t, "growth"),
-				FullEvery: time.Duration(rapid.Int64Range(1, 5256000).Draw(t, "full")) * time.Minute, FullShare: config.Percent(rapid.IntRange(0, 100).Draw(t, "share")), Drill: config.Drill{Limit: time.Hour, Rows: 50},
+				FullEvery: time.Duration(rapid.Int64Range(1, 5256000).Draw(t, "full")) * time.Minute, FullShare: config.Percent(rapid.IntRange(0, 100).Draw(t, "share")), Drill: config.Drill{Limit: time.Hour, Rows: 50, Files: config.Pairing{Sample: 20}},
 				Unchanged: rapid.SampledFrom([]string{"heartbeat", "skip"}).Draw(t, "unchanged"), Continuous: rapid.Bool().Draw(t, "continuous"),
 				Keep:     config.Keep{Weekly: config.Count(rapid.IntRange(0, 10).Draw(t, "weekly"))},
 				Interval: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "interval")) * time.Millisecond,
+			}},
+			Filesets: map[string]config.Fileset{"f": {
+				Paths: []string{path.Draw(t, "files")}, Exclude: []string{word.Draw(t, "pattern") + "x"}, Databases: []string{"a"},
+				Before: []string{path.Draw(t, "before"), "a", "a"}, After: []string{path.Draw(t, "after")}, HookTimeout: time.Minute,
+				Keep: config.Keep{Daily: config.Count(rapid.IntRange(0, 10).Draw(t, "daily"))},
 			}},
 		}
 		text := config.Render(c)

@@ -83,6 +83,14 @@ var (
 		sourceUntouched, "Move the database to a local disk, or switch it to a rollback journal.")
 	Corrupt = kind("corrupt", 17, "SQLite reports the database itself as damaged.",
 		sourceUntouched, "Restore the newest backup that passes its check: `emsafe restore --check full`.")
+	NoFiles = kind("no-files", 17, "A path of a fileset is not there.",
+		"No snapshot was taken; earlier ones are untouched.", "Is a disk not mounted? Otherwise correct `paths` in the configuration.")
+	NoRestic = kind("no-restic", 18, "Filesets need restic, and it is missing, too old, or does not start.",
+		"Databases are backed up without it.", "Install it (`apt-get install restic`): 0.14.0 is the oldest version that works.")
+	Restic = kind("restic", 18, "restic ended with an error that has no row of its own.",
+		"Snapshots that were taken stay; databases are not touched by this.", "The message has restic's own words; `emsafe files check` looks at the whole repository.")
+	HookFailed = kind("hook-failed", 19, "A `before` or `after` command of a fileset failed, or took too long.",
+		"No recovery point was made. Where `before` had run, `after` was run too, and is run again by the next backup if it failed.", "Run the command by hand and see; if the application is still quiesced, wake it.")
 	Replaced = kind("replaced", 11, "The database file was replaced while it was read.",
 		sourceUntouched, "Run again when the deploy or restore that replaced it has finished.")
 	DrillFailed = kind("drill-failed", 20, "A drill restored a backup, and it is not what it must be, or it could not be restored.",

@@ -143,6 +143,9 @@ func (b *Bucket) checkMounted() error {
 // Close gives back the folder's file descriptor.
 func (b *Bucket) Close() error { return b.root.Close() }
 
+// Folder is where it lies.
+func (b *Bucket) Folder() string { return b.path }
+
 // String is the folder as a file URL.
 func (b *Bucket) String() string { return "file://" + b.path }
 

@@ -114,6 +114,41 @@ func TestNewest(t *testing.T) {
 	h.newest("db", "", 0, fault.WrongKey, "does not open")
 }
 
+// TestPassword: of a fileset, and never a configuration in its place.
+func TestPassword(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	get := func(fileset string) (string, error) {
+		c, _, err := Password(h.t.Context(), h.b, h.signers, h.ids, fileset)
+		return string(c.Text), err
+	}
+	if _, err := get("scans"); !errors.Is(err, fault.NotFound) {
+		t.Error(err)
+	}
+	for second, text := range []string{"old", "new"} {
+		c := Copy{Host: "web", Fileset: "scans", TakenAt: noon.Add(time.Duration(second) * time.Second), Text: []byte(text)}
+		if err := Put(t.Context(), h.b, c, h.key, h.signers, h.to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := get("scans"); got != "new" || err != nil {
+		t.Error(got, err)
+	}
+	conf := h.put("scans", "version: 1\n", 5)
+	h.b.Poke("passwords/scans/29991231T000000Z-moved000", h.b.Peek(conf))
+	if got, err := get("scans"); got != "new" || err != nil {
+		t.Error(got, err)
+	}
+	for _, key := range h.keys() {
+		if strings.HasPrefix(key, "passwords/scans/2026") {
+			h.b.Poke("passwords/cats/x", h.b.Peek(key))
+		}
+	}
+	if _, err := get("cats"); !errors.Is(err, fault.Forged) {
+		t.Error(err)
+	}
+}
+
 // TestForgedCopies: what is not signed by the host for this very place is passed
 // over and told, and where nothing else is there, refused.
 func TestForgedCopies(t *testing.T) {

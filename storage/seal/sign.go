@@ -24,6 +24,7 @@ const (
 	NamespaceReport        = "emsafe-report"
 	NamespaceHead          = "emsafe-head"
 	NamespaceConfiguration = "emsafe-configuration"
+	NamespacePoint         = "emsafe-point"
 )
 
 // ErrForged is wrapped when a signature is missing, wrong, or by a key that is
@@ -75,7 +76,7 @@ func (k *SigningKey) Fingerprint() string { return ssh.FingerprintSHA256(k.signe
 // AllowedSigners is the line that pins the key for everything that a host
 // signs, and for pruning, which docs/keys.md tells how to give to another key.
 func (k *SigningKey) AllowedSigners(principal string) string {
-	spaces := []string{NamespaceManifest, NamespaceRepository, NamespaceReport, NamespaceHead, NamespacePrune, NamespaceConfiguration}
+	spaces := []string{NamespaceManifest, NamespaceRepository, NamespaceReport, NamespaceHead, NamespacePrune, NamespaceConfiguration, NamespacePoint}
 	return fmt.Sprintf("%s namespaces=\"%s\" %s\n", principal, strings.Join(spaces, ","), k.Public())
 }
 
