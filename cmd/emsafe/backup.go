@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -15,8 +17,8 @@ import (
 
 func (p *program) backupCommand() *cli.Command {
 	return &cli.Command{
-		Name: "backup", Usage: "back up databases now, while applications write", ArgsUsage: "[NAME…]",
-		Description: "Without a NAME all databases of the configuration. What an earlier run could not ship goes first. " +
+		Name: "backup", Usage: "back up databases now, while applications write, and filesets with theirs", ArgsUsage: "[NAME…]",
+		Description: "Without a NAME all databases and filesets of the configuration; a fileset takes its databases with it, as a recovery point. What an earlier run could not ship goes first. " +
 			"Exit code 3 means that some targets have the backup and some do not.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "full", Usage: "store every page, though a delta would do"},
@@ -35,14 +37,18 @@ func (p *program) backupCommand() *cli.Command {
 			if c.Bool("continuous") {
 				return p.protect(c, s)
 			}
-			names, err := s.databases(c.Context, c.Args().Slice())
+			names, filesets, err := s.backupOrder(c)
 			if err != nil {
 				return err
 			}
 			var failed []error
 			done := 0
-			for _, name := range names {
-				err := p.backupOne(c, s, name)
+			for i, name := range append(names, filesets...) {
+				one := p.backupOne
+				if i >= len(names) {
+					one = p.pointOne
+				}
+				err := one(c, s, name)
 				if err == nil {
 					done++
 					continue
@@ -56,11 +62,31 @@ func (p *program) backupCommand() *cli.Command {
 				p.print.warn("%v", err)
 			}
 			if len(failed) > 0 && done > 0 && c.Context.Err() == nil {
-				return fault.New(fault.Partial, "%d of %d databases were backed up without trouble: %w", done, len(names), worst(failed))
+				return fault.New(fault.Partial, "%d of %d were backed up without trouble: %w", done, done+len(failed), worst(failed))
 			}
 			return worst(failed)
 		},
 	}
+}
+
+// backupOrder are the databases to back up by themselves, and the filesets,
+// whose recovery points take theirs with them.
+func (s *site) backupOrder(c *cli.Context) (databases, filesets []string, err error) {
+	databases, filesets = s.kinds(c.Args().Slice())
+	if c.NArg() > 0 {
+		for _, name := range databases {
+			if _, ok := s.cfg.Databases[name]; !ok {
+				return nil, nil, noDatabase(name, append(slices.Sorted(maps.Keys(s.cfg.Databases)), slices.Sorted(maps.Keys(s.cfg.Filesets))...))
+			}
+		}
+		return databases, filesets, nil
+	}
+	if len(databases)+len(filesets) == 0 {
+		return nil, nil, fault.New(fault.NotFound, "there are no databases yet")
+	}
+	return slices.DeleteFunc(databases, func(name string) bool {
+		return slices.ContainsFunc(filesets, func(f string) bool { return slices.Contains(s.cfg.Filesets[f].Databases, name) })
+	}), filesets, nil
 }
 
 // backedUp is one database's result in JSON.

@@ -27,7 +27,7 @@ type listed struct {
 
 func (p *program) listCommand() *cli.Command {
 	return &cli.Command{
-		Name: "list", Usage: "list the backups of a database, newest last", ArgsUsage: "[NAME]",
+		Name: "list", Usage: "list the backups of databases and the recovery points of filesets, newest last", ArgsUsage: "[NAME…]",
 		Description: "Every manifest is verified; a gap or a broken link is shown as an error and ends with exit code 13.",
 		Flags:       append(sourceFlags(), &cli.IntFlag{Name: "last", Usage: "only the newest `N`; 0 for all"}),
 		Action: func(c *cli.Context) error {
@@ -35,9 +35,17 @@ func (p *program) listCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			names, err := s.databases(c.Context, c.Args().Slice())
-			if err != nil {
-				return err
+			databases, filesets := s.kinds(c.Args().Slice())
+			var names []string
+			if len(databases) > 0 || len(filesets) == 0 {
+				if names, err = s.databases(c.Context, databases); err != nil {
+					return err
+				}
+			}
+			if c.NArg() == 0 && s.cfg == nil {
+				if filesets, err = s.storedFilesets(c.Context, nil); err != nil {
+					return err
+				}
 			}
 			var all []listed
 			var failed []error
@@ -50,7 +58,11 @@ func (p *program) listCommand() *cli.Command {
 					}
 				}
 			}
-			p.print.emit(map[string]any{"backups": all})
+			points, loose, err := p.listPoints(c.Context, s, filesets, c.Int("last"))
+			if err != nil {
+				failed = append(failed, err)
+			}
+			p.print.emit(map[string]any{"backups": all, "points": points, "snapshots_without_point": loose})
 			return worst(failed)
 		},
 	}

@@ -33,7 +33,8 @@ func (p *program) restoreCommand() *cli.Command {
 		Flags: append(sourceFlags(),
 			&cli.StringFlag{Name: "id", Usage: "the backup's `ID`, the beginning of one, #NUMBER, or latest"},
 			&cli.StringFlag{Name: "at", Usage: "the newest backup taken at or before `TIME` (RFC 3339, '2026-11-23 10:00' in UTC, 2h or 3d ago, or latest)"},
-			&cli.StringFlag{Name: "to", Usage: "new database `FILE`"},
+			&cli.StringFlag{Name: "point", Usage: "a recovery point's `ID`, the beginning of one, or latest: its databases and its files, into a new folder; NAME is then the fileset's"},
+			&cli.StringFlag{Name: "to", Usage: "new database `FILE`, or a new folder with --point"},
 			&cli.BoolFlag{Name: "in-place", Usage: "replace the database at its configured path (or at --to)"},
 			&cli.BoolFlag{Name: "undo", Usage: "put back what the last --in-place replaced"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be restored and verify its signatures; write nothing"},
@@ -50,6 +51,9 @@ func (p *program) restoreCommand() *cli.Command {
 func (p *program) restore(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return usage("restore takes one NAME; the destination is given with --to")
+	}
+	if c.IsSet("point") {
+		return p.restorePoint(c)
 	}
 	s, err := p.site(c)
 	if err != nil {

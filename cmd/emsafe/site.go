@@ -29,6 +29,7 @@ type site struct {
 	cfg     *config.Config // nil if the flags say it all
 	signers seal.Signers
 	targets []storage.Target
+	ids     *seal.Identities // once they were asked for
 }
 
 // sourceFlags let reading commands work on a machine without a configuration.

@@ -211,3 +211,17 @@ func (ch *Chain) Stored(ctx context.Context, sequence uint64) (int64, error) {
 	}
 	return 0, nil
 }
+
+// Has reports whether a number's manifest is there. It does not read it.
+func (c *Chain) Has(ctx context.Context, sequence uint64) (bool, error) {
+	key := manifestKey(c.Database, sequence)
+	for info, err := range c.Bucket.List(ctx, key, "") {
+		if err != nil {
+			return false, err
+		}
+		if info.Key == key {
+			return true, nil
+		}
+	}
+	return false, nil
+}

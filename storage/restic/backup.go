@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +19,6 @@ type Source struct {
 	Excludes []string // restic's patterns
 	Tags     []string
 	Host     string
-	Limit    int64 // bytes per second sent; 0: none
 }
 
 // Summary is what a backup took.
@@ -79,9 +77,6 @@ func (r *Repository) Backup(ctx context.Context, s Source, told func(Progress)) 
 	}
 	for _, pattern := range s.Excludes {
 		args = append(args, "--exclude="+pattern)
-	}
-	if s.Limit > 0 {
-		args = append(args, "--limit-upload", strconv.FormatInt(max(1, s.Limit>>10), 10))
 	}
 	args = append(append(args, "--"), s.Paths...)
 	var out Summary

@@ -61,4 +61,6 @@ type Node struct {
 	Path string `json:"path"`
 	Type string `json:"type"` // file, dir, symlink, …
 	Size int64  `json:"size"` // bytes, of a file
+
+	Modified time.Time `json:"mtime"`
 }

@@ -95,6 +95,7 @@ type Repository struct {
 	Lookup   string   // how an S3 server is addressed: path, dns, or "" for restic's own way
 	Cache    string   // folder of restic's cache; "": none
 	Zone     string   // IANA name, for the days of a policy; "": this process's
+	Limit    int64    // bytes per second sent; 0: none
 
 	// Unlock removes a lock of the repository by its id; nil: none is removed.
 	Unlock func(ctx context.Context, id string) error
@@ -133,6 +134,9 @@ func (r *Repository) arguments(args []string) []string {
 		all = append(all, "--cache-dir", r.Cache)
 	case !set:
 		all = append(all, "--no-cache")
+	}
+	if r.Limit > 0 {
+		all = append(all, "--limit-upload", strconv.FormatInt(max(1, r.Limit>>10), 10))
 	}
 	if r.CAFile != "" {
 		all = append(all, "--cacert", r.CAFile)

@@ -255,9 +255,8 @@ func TestInterrupted(t *testing.T) {
 	r, files := repository(t)
 	write(t, files, map[string]string{"big": noise(4 << 20)})
 	ctx, stop := context.WithCancel(t.Context())
-	s := source(files)
-	s.Limit = 64 << 10
-	_, err := r.Backup(ctx, s, func(p Progress) {
+	r.Limit = 64 << 10
+	_, err := r.Backup(ctx, source(files), func(p Progress) {
 		if p.TotalFiles > 0 {
 			stop()
 		}
@@ -265,6 +264,7 @@ func TestInterrupted(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
+	r.Limit = 0
 	if locks, err := r.Locks(t.Context()); err != nil || len(locks) > 0 {
 		t.Error(locks, err)
 	}

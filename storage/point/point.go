@@ -1,0 +1,214 @@
+// Package point keeps recovery points: which backups of databases and which
+// snapshot of files belong together. A point is a small signed object in the
+// target that holds both halves, created after both are there: [Put]. Nothing of
+// one is used before its signature holds: [List], [Find].
+package point
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"emsafe/internal/fault"
+	"emsafe/storage"
+	"emsafe/storage/seal"
+)
+
+const (
+	format = 1
+	prefix = "points/" // FILESET/ID
+	limit  = 1 << 20   // bytes of an object; a point has some hundreds
+)
+
+// Repository is the folder of a fileset's restic repository in a target.
+func Repository(fileset string) string { return "filesets/" + fileset }
+
+// Point is a recovery point of one fileset in one target. In all targets it has
+// the same id.
+type Point struct {
+	Format    int        `json:"format"`
+	Critical  []string   `json:"critical,omitempty"`
+	ID        string     `json:"id"`
+	Fileset   string     `json:"fileset"`
+	Host      string     `json:"host"`
+	TakenAt   time.Time  `json:"taken_at"` // when it was begun
+	Databases []Database `json:"databases"`
+	Files     Files      `json:"files"`
+}
+
+// Database is the half of a point that is a backup.
+type Database struct {
+	Name       string      `json:"name"`
+	Backup     string      `json:"backup"` // its id
+	Sequence   uint64      `json:"sequence"`
+	Manifest   seal.Digest `json:"manifest"`
+	SnapshotAt time.Time   `json:"snapshot_at"`
+}
+
+// Files is the half that restic keeps.
+type Files struct {
+	Repository string    `json:"repository"` // its folder in the target
+	Snapshot   string    `json:"snapshot"`   // 64 hexadecimal digits
+	TakenAt    time.Time `json:"taken_at"`   // when restic began to read; after the databases
+	Count      int64     `json:"count"`
+	Bytes      int64     `json:"bytes"`
+	Unread     int       `json:"unread,omitempty"` // files that could not be read, and are not in it
+}
+
+func (p Point) key() string { return prefix + p.Fileset + "/" + p.ID }
+
+// NewID is the id of a point that begins now.
+func NewID(now time.Time) string {
+	return now.UTC().Format("20060102T150405.000Z") + "-" + strings.ToLower(rand.Text()[:8])
+}
+
+// Put stores a point. One that would be refused by signers is not stored.
+func Put(ctx context.Context, b storage.Bucket, p Point, key *seal.SigningKey, signers seal.Signers) error {
+	p.Format = format
+	text, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
+	}
+	object, err := key.Sign(seal.NamespacePoint, append(text, '\n'))
+	if err != nil {
+		return err
+	}
+	if _, err := open(object, signers, p.key()); err != nil {
+		return fault.New(fault.BadKey, "the signing key may not sign recovery points: %w", err).
+			WithRemedy("Add the namespace %s to its line in allowed_signers, here and wherever restores are made.", seal.NamespacePoint)
+	}
+	_, err = b.Create(ctx, p.key(), bytes.NewReader(object), int64(len(object)))
+	return err
+}
+
+// List gives the newest points of a fileset, oldest first; all if last is 0.
+// What cannot be verified is passed over, and is a problem each.
+func List(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset string, last int) (points []Point, problems []error, err error) {
+	b = storage.Past(b)
+	var keys []string
+	for info, err := range b.List(ctx, prefix+fileset+"/", "") {
+		if err != nil {
+			return nil, nil, err
+		}
+		keys = append(keys, info.Key)
+	}
+	if last > 0 && len(keys) > last {
+		keys = keys[len(keys)-last:]
+	}
+	for _, key := range keys {
+		p, err := read(ctx, b, signers, key)
+		switch {
+		case errors.Is(err, fault.Forged), errors.Is(err, fault.Damaged), errors.Is(err, fault.Unsupported):
+			problems = append(problems, fmt.Errorf("%s: %w", key, err))
+		case err != nil:
+			return points, problems, err
+		default:
+			points = append(points, p)
+		}
+	}
+	return points, problems, nil
+}
+
+// Filesets are the names of those that a bucket has points of.
+func Filesets(ctx context.Context, b storage.Bucket) ([]string, error) {
+	var names []string
+	for info, err := range b.List(ctx, prefix, "") {
+		if err != nil {
+			return nil, err
+		}
+		if parts := strings.Split(info.Key, "/"); len(parts) == 3 && !slices.Contains(names, parts[1]) {
+			names = append(names, parts[1])
+		}
+	}
+	return names, nil
+}
+
+// Find gives the one point whose id begins so, of one fileset or, with "", of
+// any; the newest if the id is "" or latest.
+func Find(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset, id string) (Point, error) {
+	if id == "latest" {
+		id = ""
+	}
+	under := prefix
+	if fileset != "" {
+		under += fileset + "/"
+	}
+	past := storage.Past(b)
+	found := map[string]string{} // key by id
+	for info, err := range past.List(ctx, under, "") {
+		if err != nil {
+			return Point{}, err
+		}
+		if parts := strings.Split(info.Key, "/"); len(parts) == 3 && strings.HasPrefix(parts[2], id) {
+			if id == parts[2] {
+				return read(ctx, past, signers, info.Key)
+			}
+			found[parts[2]] = info.Key
+		}
+	}
+	if len(found) == 0 {
+		return Point{}, fault.New(fault.NotFound, "%s holds no recovery point %s", b, id).WithRemedy("`emsafe list` shows them; a backup of a fileset makes one.")
+	}
+	ids := make([]string, 0, len(found))
+	for name := range found {
+		ids = append(ids, name)
+	}
+	slices.Sort(ids)
+	if id != "" && len(ids) > 1 {
+		return Point{}, fault.New(fault.Usage, "several recovery points begin with %s: %s", id, strings.Join(ids[:min(5, len(ids))], ", ")).WithRemedy("Give more of it.")
+	}
+	return read(ctx, past, signers, found[ids[len(ids)-1]])
+}
+
+// Delete removes a point, with all its versions: one that is only hidden still
+// counts. It goes before either of its halves does.
+func Delete(ctx context.Context, b storage.Bucket, p Point) error {
+	return storage.Past(b).Delete(ctx, p.key())
+}
+
+// Snapshots are the ids of the snapshots that a fileset's repository in a bucket
+// has: restic keeps one object for each.
+func Snapshots(ctx context.Context, b storage.Bucket, fileset, begin string) ([]string, error) {
+	under := Repository(fileset) + "/snapshots/"
+	var ids []string
+	for info, err := range b.List(ctx, under+begin, "") {
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, strings.TrimPrefix(info.Key, under))
+	}
+	return ids, nil
+}
+
+func read(ctx context.Context, b storage.Bucket, signers seal.Signers, key string) (p Point, err error) {
+	err = storage.ReadVersions(ctx, b, key, limit, func(object []byte) (err error) {
+		p, err = open(object, signers, key)
+		return err
+	})
+	return p, err
+}
+
+// open verifies a point that lies under key.
+func open(object []byte, signers seal.Signers, key string) (p Point, err error) {
+	_, _, err = signers.Verify(seal.NamespacePoint, object, func(text []byte) (time.Time, error) {
+		if err := json.Unmarshal(text, &p); err != nil {
+			return time.Time{}, fmt.Errorf("%w: %w", seal.ErrForged, err)
+		}
+		return p.TakenAt, nil
+	})
+	switch {
+	case err != nil:
+		return Point{}, fault.New(fault.Forged, "recovery point: %w", err)
+	case p.Format > format || len(p.Critical) > 0:
+		return Point{}, fault.New(fault.Unsupported, "the recovery point is of format %d and needs %q, and this emsafe knows format %d", p.Format, p.Critical, format)
+	case p.key() != key:
+		return Point{}, fault.New(fault.Forged, "the recovery point is signed, but for %s: it was copied there", p.key())
+	}
+	return p, nil
+}
