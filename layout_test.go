@@ -63,7 +63,7 @@ var floors = map[string][]string{
 	"restore": {"storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "storage/point"},
 
 	// 3: a drill is a real restore, and is looked at; it starts the application.
-	"drill": {"restore", "internal/command", "storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "internal/report"},
+	"drill": {"restore", "internal/command", "storage", "storage/catalog", "storage/seal", "storage/sqlite", "storage/restic", "storage/point", "internal/report"},
 
 	// 4: what runs by itself. Its page shows what it is given, and asks nobody.
 	"internal/daemon/page": {"internal/report"},

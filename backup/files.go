@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"emsafe/internal/durable"
@@ -106,12 +107,24 @@ func Point(ctx context.Context, f Files) (out PointOutcome, err error) {
 		t := &out.Targets[i]
 		failed = append(failed, f.commit(ctx, out, f.Targets[i], halves[t.Target], t))
 	}
-	return out, f.judge(out, errors.Join(failed...))
+	return out, f.judge(out, failed)
 }
 
-// judge makes a Partial of an error beside which some target has the point.
-func (f Files) judge(out PointOutcome, err error) error {
-	if err == nil || fault.Find(err) != nil && errors.Is(err, context.Canceled) {
+// judge makes a Partial of errors beside which some target has the point, unless
+// one is damage, which leads.
+func (f Files) judge(out PointOutcome, failed []error) error {
+	damage := func(err error) bool { return errors.Is(err, fault.Damaged) || errors.Is(err, fault.Forged) }
+	slices.SortStableFunc(failed, func(a, b error) int {
+		switch {
+		case damage(a) == damage(b):
+			return 0
+		case damage(a):
+			return -1
+		}
+		return 1
+	})
+	err := errors.Join(failed...)
+	if err == nil || damage(err) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	have := 0

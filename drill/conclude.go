@@ -59,6 +59,7 @@ var reasonSentences = map[string]string{
 	ReasonCorrupt: "is a damaged database, as SQLite's own check says", ReasonLimit: "could not be restored and checked within the time limit",
 	ReasonDropped: "lacks a table", ReasonShrunken: "holds far fewer rows than before", ReasonSwapped: "is of another database than before",
 	ReasonStale: "holds old data", ReasonSQL: "does not hold what it should", ReasonCommand: "is refused by a check", ReasonService: "does not carry the application",
+	ReasonFiles: "lacks files that belong to it, or has them wrong",
 }
 
 // find puts the finding into one sentence.
@@ -141,7 +142,9 @@ func (r *runner) leftOut() {
 	if r.Source != "" {
 		r.untested("a restore on another machine or in another region: the drill ran on the host of the source")
 	}
-	r.untested("files that belong to the database: they are not part of this backup")
+	if !r.paired {
+		r.untested("files that belong to the database: none were looked at (`drill.files` in the configuration)")
+	}
 }
 
 // actions ask for what has to be done about what was found.

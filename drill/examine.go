@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"emsafe/internal/fault"
+	"emsafe/storage"
 	"emsafe/storage/catalog"
 	"emsafe/storage/sqlite"
 )
@@ -58,7 +59,7 @@ func (a *attempt) timed(name string, do func()) {
 
 // examine asks everything of the restored database. The error is what ended it
 // early.
-func (a *attempt) examine(ctx context.Context, e *catalog.Entry) error {
+func (a *attempt) examine(ctx context.Context, t storage.Target, e *catalog.Entry) error {
 	a.timed("integrity_check", func() {
 		a.check(ctx, "integrity_check", "integrity", func(ctx context.Context) finding {
 			return a.structure(ctx, "ok")
@@ -88,6 +89,7 @@ func (a *attempt) examine(ctx context.Context, e *catalog.Entry) error {
 		a.freshness(ctx, q)
 	}
 	a.timed("assertions", func() { a.queries(ctx, q) })
+	a.pair(ctx, t, e, q)
 	if err := q.Close(); err != nil {
 		return err
 	}

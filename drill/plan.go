@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"slices"
 	"time"
 
 	"emsafe/internal/command"
@@ -41,6 +42,7 @@ type Plan struct {
 	Rows     int           // per cent of its rows that every table must have kept
 	Newest   string        // SQL for the time of the newest row; "": none
 	Canary   bool          // the source is stamped
+	Files    *Pairing      // nil: no files belong to it
 	Checks   []Assertion
 	Accept   bool          // what changed since the last drill is meant, and is held against from now on
 	As       *command.User // whom checks and services run as; nil: this process's user, unless that is root
@@ -70,6 +72,8 @@ const (
 	Random = "random"
 	AtTime = "at"
 	ByID   = "id"
+	// OfPoint is the backup of the newest recovery point.
+	OfPoint = "point"
 )
 
 // Assertion is one thing that must hold of the restored database: SQL, Command
@@ -101,13 +105,17 @@ func (a Assertion) timeout() time.Duration {
 }
 
 func (p *Plan) selections() []Selection {
-	if p.Full {
-		return []Selection{{Kind: Latest}, {Kind: Oldest}, {Kind: Random}}
+	list := p.Select
+	switch {
+	case p.Full:
+		list = []Selection{{Kind: Latest}, {Kind: Oldest}, {Kind: Random}}
+	case len(list) == 0:
+		list = []Selection{{Kind: Latest}, {Kind: Random}}
 	}
-	if len(p.Select) == 0 {
-		return []Selection{{Kind: Latest}, {Kind: Random}}
+	if p.Files != nil {
+		list = append(slices.Clone(list), Selection{Kind: OfPoint})
 	}
-	return p.Select
+	return list
 }
 
 func (p *Plan) private(text string) {

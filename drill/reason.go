@@ -30,6 +30,7 @@ const (
 	ReasonSQL          = "sql"
 	ReasonCommand      = "command"
 	ReasonService      = "service"
+	ReasonFiles        = "files" // the fileset's, of which some are missing or wrong
 
 	// Of an inconclusive one.
 	ReasonSurroundings = "surroundings"

@@ -25,6 +25,8 @@ func (r *runner) resolve(ctx context.Context, t storage.Target, s Selection) (w 
 		return catalog.Wanted{ID: s.ID}, ""
 	case Latest:
 		return catalog.Wanted{}, ""
+	case OfPoint:
+		return r.newestPoint(ctx, t)
 	}
 	sequences, err := r.sequences(ctx, t)
 	switch {
@@ -121,7 +123,7 @@ func (a *attempt) run(ctx context.Context, t storage.Target, w catalog.Wanted) e
 		return err
 	}
 	a.x.Digest = plan.Entry.Content.Digest.String()
-	err = a.examine(ctx, plan.Entry)
+	err = a.examine(ctx, t, plan.Entry)
 	if a.first && err == nil {
 		a.checked = a.Now()
 	}

@@ -70,6 +70,7 @@ type runner struct {
 	checked  time.Time // when the first restore was checked
 	measured bool      // the first restore is one that the objectives are about
 	service  bool      // an application was started
+	paired   bool      // files were looked at
 }
 
 // all restores every selection in every target whose turn it is.
@@ -87,6 +88,9 @@ func (r *runner) all(ctx context.Context) {
 			if why != "" {
 				r.untested("%s", why)
 				continue
+			}
+			if s.Kind == OfPoint && (done[t.Name+wanted.ID] || r.paired) {
+				continue // it was restored, with its files
 			}
 			x := r.restore(ctx, t, s.Kind, wanted, first)
 			if done[t.Name+x.Backup] && (x.Verdict == Pass || x.Backup == "") {

@@ -174,6 +174,8 @@ func whyWords(why string) string {
 		return "older backup, chosen at random,"
 	case "at":
 		return "backup as of a given time"
+	case "point":
+		return "backup of the newest recovery point"
 	case "id":
 		return "backup that was named"
 	}
@@ -188,7 +190,7 @@ func reasonWords(r Restored) string {
 		"wrong-key": "the drill's key does not open it", "no-backup": "there is nothing to restore", "unsupported-format": "this emsafe is too old for it",
 		"corrupt": "SQLite's own check finds damage", "time-limit": "the drill took longer than it may", "stale": "its data is older than it may be",
 		"dropped-table": "a table is missing", "shrunken-table": "a table lost too many rows", "swapped": "it is of another database",
-		"sql": "a query's answer is not what was expected", "command": "a command did not find what it should", "service": "the application does not work with it",
+		"sql": "a query's answer is not what was expected", "command": "a command did not find what it should", "service": "the application does not work with it", "files": "files that belong to it are missing or wrong",
 		"surroundings": "something besides the backup stood in the way", "interrupted": "it was cut off",
 		"rpo-missed": "more data is lost than the objective allows", "rto-missed": "it took longer than the objective allows",
 	}[r.Reason]

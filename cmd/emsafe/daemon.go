@@ -110,16 +110,16 @@ type tell func(subject, title string, err error)
 func (p *program) jobsOf(s *site, tell tell) ([]daemon.Job, error) {
 	var jobs []daemon.Job
 	var bad []error
-	add := func(database, verb, schedule string, kind daemon.Kind, heavy bool, run func(context.Context, daemon.Run) (daemon.Result, error)) {
+	add := func(name, verb, schedule string, kind daemon.Kind, heavy bool, run func(context.Context, daemon.Run) (daemon.Result, error)) {
 		if schedule == "" {
 			return
 		}
 		when, err := daemon.ParseSchedule(schedule, s.zone())
 		if err != nil {
-			bad = append(bad, fault.New(fault.Config, "databases.%s: %w", database, err))
+			bad = append(bad, fault.New(fault.Config, "%s %s: %w", verb, name, err))
 			return
 		}
-		jobs = append(jobs, daemon.Job{Name: verb + " " + database, Key: database, Kind: kind, Heavy: heavy, Schedule: when, Retry: 2, Run: run})
+		jobs = append(jobs, daemon.Job{Name: verb + " " + name, Key: name, Kind: kind, Heavy: heavy, Schedule: when, Retry: 2, Run: run})
 	}
 	for name, d := range s.cfg.Databases {
 		if d.Continuous && d.Schedule != "" {
@@ -135,6 +135,15 @@ func (p *program) jobsOf(s *site, tell tell) ([]daemon.Job, error) {
 				prune = "30 4 * * *"
 			}
 			add(name, "prune", prune, daemon.Prune, false, p.pruneJob(s, name))
+		}
+	}
+	for name, f := range s.cfg.Filesets {
+		add(name, "files", f.Schedule, daemon.Files, true, p.filesJob(s, name, tell))
+		if forget := f.ForgetSchedule; !f.Keep.IsZero() {
+			if forget == "" {
+				forget = "15 5 * * *"
+			}
+			add(name, "forget", forget, daemon.Forget, true, p.forgetJob(s, name))
 		}
 	}
 	slices.SortFunc(jobs, func(a, b daemon.Job) int { return compare(a.Name, b.Name) })
@@ -162,7 +171,8 @@ func (p *program) backupJob(s *site, name string, tell tell) func(context.Contex
 		}
 		job.Now = p.now
 		tell("canary of "+name, "the canary of "+name+" is not stamped", s.stamp(ctx, name))
-		out, err := backup.Database(ctx, job)
+		var out backup.Outcome
+		err = patient(ctx, func() (err error) { out, err = backup.Database(ctx, job); return err })
 		r := daemon.Result{Text: fmt.Sprintf("%s %s, %s sealed", out.Kind, out.ID, size(out.Sealed))}
 		if spool := "spool of " + name; out.Dropped.Backups > 0 {
 			tell(spool, "the spool is full", errors.New(droppedText(name, out.Dropped)))
@@ -255,7 +265,7 @@ func (p *program) showSchedule(s *site) error {
 	p.print.emit(map[string]any{"jobs": docs})
 	p.print.table(rows)
 	if len(rows) == 1 {
-		p.print.line("nothing: no database has a `schedule` or `continuous: true`")
+		p.print.line("nothing: no database or fileset has a `schedule`, and no database `continuous: true`")
 	}
 	return nil
 }

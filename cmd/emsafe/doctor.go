@@ -7,14 +7,17 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"emsafe/backup"
 	"emsafe/internal/fault"
 	"emsafe/restore"
 	"emsafe/storage"
+	"emsafe/storage/restic"
 	"emsafe/storage/sqlite"
 )
 
@@ -56,6 +59,9 @@ func (p *program) doctorCommand() *cli.Command {
 			d.state()
 			for _, name := range slices.Sorted(maps.Keys(s.cfg.Databases)) {
 				d.database(name)
+			}
+			for _, name := range slices.Sorted(maps.Keys(s.cfg.Filesets)) {
+				d.fileset(c.Context, name)
 			}
 			for _, t := range s.targets {
 				d.target(c.Context, t)
@@ -137,6 +143,19 @@ func (d *doctor) database(name string) {
 		err = fault.New(fault.InUse, "a restore of %s was cut off half-way", path)
 	}
 	d.say("database "+name, fmt.Sprintf("%s, %s, journal mode %s, last written by SQLite %s", path, size(bytes), image.JournalMode, image.WriterVersion), err)
+}
+
+func (d *doctor) fileset(ctx context.Context, name string) {
+	v, err := restic.Find(ctx, "")
+	if err == nil {
+		err = restic.CheckPaths(d.s.cfg.Filesets[name].Paths)
+	}
+	detail := "its password is made with the first backup"
+	if file := backup.PasswordFile(d.s.cfg.State, name); err == nil && exists(file) {
+		detail = "its password is here"
+		_, err = backup.ReadPassword(file)
+	}
+	d.say("fileset "+name, fmt.Sprintf("restic %s, %s, %s", v, strings.Join(d.s.cfg.Filesets[name].Paths, ", "), detail), err)
 }
 
 func (d *doctor) target(ctx context.Context, t storage.Target) {

@@ -181,6 +181,9 @@ func (s *site) drillPlan(name string, plan drill.Plan) drill.Plan {
 		plan.Checks = append(plan.Checks, a)
 	}
 	slices.SortFunc(plan.Checks, func(x, y drill.Assertion) int { return compare(x.Name, y.Name) })
+	if set := d.Drill.Files; set.Fileset != "" {
+		plan.Files = s.pairing(set, plan.Identities)
+	}
 	if os.Getuid() == 0 {
 		user := s.cfg.DrillUser
 		if user == "" {

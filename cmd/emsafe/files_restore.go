@@ -35,7 +35,11 @@ func (s *site) findPoint(ctx context.Context, targets []storage.Target, fileset,
 		b, err := t.Open(ctx)
 		var r point.Point
 		if err == nil {
-			r, err = point.Find(ctx, b, s.signers, fileset, id)
+			var problems []error
+			r, problems, err = point.Find(ctx, b, s.signers, fileset, id)
+			for _, problem := range problems {
+				s.p.print.warn("target %s: %v", t.Name, problem)
+			}
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("target %s: %w", t.Name, err))

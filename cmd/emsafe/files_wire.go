@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"emsafe/backup"
+	"emsafe/drill"
 	"emsafe/internal/command"
 	"emsafe/internal/config"
 	"emsafe/internal/fault"
@@ -149,30 +150,50 @@ func hook(fileset, when string, argv []string, f config.Fileset) func(context.Co
 // password that this host has, or with the copy in the target and the identity
 // that opens it.
 func (s *site) repository(c *cli.Context, b storage.Bucket, fileset string) (*restic.Repository, error) {
-	if _, err := restic.Find(c.Context, ""); err != nil {
+	return s.openRepository(c.Context, b, fileset, func() (seal.Identities, error) {
+		file := c.String("identity")
+		if file == "" {
+			return seal.Identities{}, fault.New(fault.Usage, "the password of %s is not on this host: the identity that opens its copy in the target is needed", fileset).
+				WithRemedy("Give --identity FILE, or --identity - and paste it.")
+		}
+		return s.identity(file)
+	})
+}
+
+func (s *site) openRepository(ctx context.Context, b storage.Bucket, fileset string, ids func() (seal.Identities, error)) (*restic.Repository, error) {
+	if _, err := restic.Find(ctx, ""); err != nil {
 		return nil, err
 	}
-	r, err := s.reach(c.Context, b, fileset)
+	r, err := s.reach(ctx, b, fileset)
 	if err != nil {
 		return nil, err
 	}
-	file := c.String("identity")
-	if s.cfg != nil && file == "" {
+	if s.cfg != nil {
 		if r.Password, err = backup.ReadPassword(backup.PasswordFile(s.cfg.State, fileset)); !errors.Is(err, fs.ErrNotExist) {
 			return r, err
 		}
 	}
-	if file == "" {
-		return nil, fault.New(fault.Usage, "the password of %s is not on this host: the identity that opens its copy in the target is needed", fileset).
-			WithRemedy("Give --identity FILE, or --identity - and paste it.")
-	}
-	ids, err := s.identity(file)
+	opens, err := ids()
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.sealedPassword(c.Context, b, ids, fileset)
+	found, err := s.sealedPassword(ctx, b, opens, fileset)
 	r.Password = strings.TrimRight(string(found.Text), "\n")
 	return r, err
+}
+
+// pairing is what a drill needs to look at the files of a database.
+func (s *site) pairing(p config.Pairing, ids seal.Identities) *drill.Pairing {
+	root := p.Root
+	if paths := s.cfg.Filesets[p.Fileset].Paths; root == "" && len(paths) == 1 {
+		root = paths[0]
+	}
+	return &drill.Pairing{
+		Fileset: p.Fileset, SQL: p.SQL, Root: root, Sample: min(int(p.Sample), sampleMost),
+		Open: func(ctx context.Context, b storage.Bucket) (*restic.Repository, error) {
+			return s.openRepository(ctx, b, p.Fileset, func() (seal.Identities, error) { return ids, nil })
+		},
+	}
 }
 
 // identity reads an identity once: it may come from standard input.

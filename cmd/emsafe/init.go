@@ -18,6 +18,7 @@ import (
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 	"emsafe/storage"
+	"emsafe/storage/restic"
 	"emsafe/storage/seal"
 	"emsafe/storage/sqlite"
 )
@@ -30,6 +31,7 @@ func (p *program) initCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "scan", Usage: "folder to look for databases in, `DIR`; may be repeated"},
 			&cli.StringSliceFlag{Name: "database", Usage: "a database as `NAME=PATH` or PATH; may be repeated"},
+			&cli.StringSliceFlag{Name: "files", Usage: "a folder of files that belong to the databases as `NAME=PATH` or PATH, kept by restic; may be repeated"},
 			&cli.StringSliceFlag{Name: "target", Aliases: []string{"t"}, Usage: "a target as `[NAME=]URL`: file:///… or s3://bucket/prefix; may be repeated"},
 			&cli.StringFlag{Name: "provider", Usage: "S3 preset, `NAME`: aws, r2, b2, wasabi, hetzner, garage, minio or scaleway"},
 			&cli.StringFlag{Name: "endpoint", Usage: "S3 endpoint `URL`"},
@@ -68,7 +70,7 @@ func (p *program) init(c *cli.Context) error {
 			WithRemedy("Edit it and run `emsafe config check`, or move it away first. To use another: --config FILE.")
 	}
 	ask := &asker{p: p, in: bufio.NewReader(p.stdin)}
-	for _, step := range []func(*cli.Context, *setup, *asker) error{p.initPaths, p.initDatabases, p.initTargets, p.initRecovery} {
+	for _, step := range []func(*cli.Context, *setup, *asker) error{p.initPaths, p.initDatabases, p.initFilesets, p.initTargets, p.initRecovery} {
 		if err := step(c, s, ask); err != nil {
 			return err
 		}
@@ -157,6 +159,39 @@ func (p *program) initDatabases(c *cli.Context, s *setup, ask *asker) error {
 	}
 	if len(s.cfg.Databases) == 0 {
 		return fault.New(fault.NoDatabase, "no SQLite database was found under %s", strings.Join(scans, ", ")).WithRemedy("Name one with --database NAME=PATH.")
+	}
+	return nil
+}
+
+// initFilesets takes the folders that go with the databases.
+func (p *program) initFilesets(c *cli.Context, s *setup, _ *asker) error {
+	s.cfg.Filesets = map[string]config.Fileset{}
+	for _, given := range c.StringSlice("files") {
+		name, path, ok := strings.Cut(given, "=")
+		if !ok {
+			name, path = nameOf(given), given
+		}
+		abs, err := filepath.Abs(path)
+		if err == nil {
+			err = restic.CheckPaths([]string{abs})
+		}
+		if err != nil {
+			return err
+		}
+		if _, taken := s.cfg.Databases[name]; taken {
+			name += "-files"
+		}
+		if _, taken := s.cfg.Filesets[name]; taken {
+			return usage("two filesets are called %s: name them, as in --files scans=/srv/scans", name)
+		}
+		f := config.NewFileset(abs)
+		f.Databases = slices.Sorted(maps.Keys(s.cfg.Databases))
+		s.cfg.Filesets[name] = f
+	}
+	if len(s.cfg.Filesets) > 0 {
+		if _, err := restic.Find(c.Context, ""); err != nil {
+			p.print.warn("%v: %s", err, fault.NoRestic.Remedy)
+		}
 	}
 	return nil
 }
@@ -349,6 +384,9 @@ func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
 	names := slices.Sorted(maps.Keys(databases))
 	for _, name := range names {
 		p.print.line("database %s: %s", name, databases[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Filesets)) {
+		p.print.line("fileset %s: %s", name, strings.Join(s.cfg.Filesets[name].Paths, ", "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(probes)) {
 		what := "written, listed, read back"

@@ -180,6 +180,7 @@ func (d *service) load(s *site) error {
 		sum := sha256.Sum256(text)
 		s.recordConfiguration(hex.EncodeToString(sum[:]))
 	}
+	d.wakeAll(d.c.Context, s)
 	d.protectAll(s)
 	return nil
 }

@@ -68,7 +68,7 @@ func (p *program) installation(c *cli.Context) (*site, *installation, error) {
 	o := daemon.UnitOptions{Binary: binary, Config: s.cfg.File, User: c.String("user"), State: s.cfg.State}
 	sources := s.cfg.Sources()
 	beside := filepath.Dir(s.cfg.File)
-	o.Commands = sources.Commands
+	o.Commands = sources.Commands || len(s.cfg.Filesets) > 0
 	if sources.Environment {
 		o.Environment = filepath.Join(beside, "environment")
 	}
@@ -82,6 +82,7 @@ func (p *program) installation(c *cli.Context) (*site, *installation, error) {
 		}
 	}
 	i.databases(s, &o)
+	i.filesets(s, &o)
 	for _, t := range s.cfg.Targets {
 		if folder, ok := t.Folder(); ok {
 			o.Targets = append(o.Targets, folder)
@@ -140,6 +141,37 @@ func (i *installation) databases(s *site, o *daemon.UnitOptions) {
 		}
 	}
 	slices.Sort(o.Databases)
+	slices.Sort(o.Groups)
+	o.Groups = slices.Compact(o.Groups)
+	slices.Sort(i.remarks)
+}
+
+// filesets gives the service the groups that may read the files.
+func (i *installation) filesets(s *site, o *daemon.UnitOptions) {
+	for name, f := range s.cfg.Filesets {
+		o.Files = append(o.Files, f.Paths...)
+		for _, path := range f.Paths {
+			info, err := os.Stat(path)
+			if err != nil {
+				i.remark("%s: %v", name, err)
+				continue
+			}
+			st, ok := info.Sys().(*syscall.Stat_t)
+			mode := info.Mode().Perm()
+			switch {
+			case !ok || mode&0o005 == 0o005:
+			case st.Gid == 0 || mode&0o050 != 0o050:
+				i.remark("%s cannot be read by the service: chgrp -R it to a group of the application, and chmod -R g+rX it", path)
+			default:
+				group := strconv.Itoa(int(st.Gid))
+				if g, err := user.LookupGroupId(group); err == nil {
+					group = g.Name
+				}
+				o.Groups = append(o.Groups, group)
+			}
+		}
+	}
+	slices.Sort(o.Files)
 	slices.Sort(o.Groups)
 	o.Groups = slices.Compact(o.Groups)
 	slices.Sort(i.remarks)

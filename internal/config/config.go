@@ -124,6 +124,11 @@ type Fileset struct {
 	Keep           Keep
 }
 
+// NewFileset is a fileset with the defaults of the file.
+func NewFileset(path string) Fileset {
+	return Fileset{Paths: []string{path}, HookTimeout: time.Minute}
+}
+
 // Daemon is how `emsafe daemon` runs.
 type Daemon struct {
 	Listen string // address and port of the page and of metrics; "": none

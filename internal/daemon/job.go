@@ -13,13 +13,15 @@ type Kind int
 // The kinds, in the order of their rights.
 const (
 	Backup Kind = iota
+	Files
 	Verify
 	Prune
+	Forget
 	Drill
 	Harden
 )
 
-var kinds = []string{"backup", "verify", "prune", "drill", "harden"}
+var kinds = []string{"backup", "files", "verify", "prune", "forget", "drill", "harden"}
 
 func (k Kind) String() string {
 	if k < 0 || int(k) >= len(kinds) {

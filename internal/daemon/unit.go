@@ -17,6 +17,7 @@ type UnitOptions struct {
 	Groups      []string          // groups that may read the databases
 	State       string            // state directory; below /var/lib it is made by systemd
 	Databases   []string          // the database files
+	Files       []string          // trees of files that are kept
 	Targets     []string          // the folders of targets that are folders
 	Credentials map[string]string // name and file, for secrets: {credential: NAME}
 	Environment string            // a file with variables, which need not exist; "": none
@@ -34,7 +35,7 @@ func Unit(o UnitOptions) (string, error) {
 	if o.Stop == 0 {
 		o.Stop = 2 * time.Minute
 	}
-	paths := slices.Concat([]string{o.Binary, o.Config, o.State}, o.Databases, o.Targets)
+	paths := slices.Concat([]string{o.Binary, o.Config, o.State}, o.Databases, o.Files, o.Targets)
 	if o.Environment != "" {
 		paths = append(paths, o.Environment)
 	}
@@ -57,7 +58,7 @@ func Unit(o UnitOptions) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, unitHead, unitArg(o.Binary), unitArg(o.Config), o.User, o.Group, int(o.Stop.Seconds()))
 	if len(o.Groups) > 0 {
-		fmt.Fprintf(&b, "# What the databases belong to. Nothing else gives access to them.\nSupplementaryGroups=%s\n", strings.Join(o.Groups, " "))
+		fmt.Fprintf(&b, "# What the databases and files belong to. Nothing else gives access to them.\nSupplementaryGroups=%s\n", strings.Join(o.Groups, " "))
 	}
 	if o.Environment != "" {
 		fmt.Fprintf(&b, "EnvironmentFile=%s\n", unitArg("-"+o.Environment))
@@ -99,10 +100,10 @@ func (o UnitOptions) writable(b *strings.Builder) {
 			fmt.Fprintf(b, "ReadWritePaths=%s\n", unitArg("-"+filepath.Clean(f)))
 		}
 	}
-	if slices.ContainsFunc(slices.Concat(o.Databases, o.Targets), func(p string) bool {
+	if slices.ContainsFunc(slices.Concat(o.Databases, o.Files, o.Targets), func(p string) bool {
 		return strings.HasPrefix(p, "/home/") || strings.HasPrefix(p, "/root/") || strings.HasPrefix(p, "/run/user/")
 	}) {
-		b.WriteString("# A database or target lies in somebody's home.\nProtectHome=no\n")
+		b.WriteString("# A database, a fileset or a target lies in somebody's home.\nProtectHome=no\n")
 	} else {
 		b.WriteString("ProtectHome=yes\n")
 	}

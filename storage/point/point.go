@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func List(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset s
 	for _, key := range keys {
 		p, err := read(ctx, b, signers, key)
 		switch {
-		case errors.Is(err, fault.Forged), errors.Is(err, fault.Damaged), errors.Is(err, fault.Unsupported):
+		case unusable(err):
 			problems = append(problems, fmt.Errorf("%s: %w", key, err))
 		case err != nil:
 			return points, problems, err
@@ -130,8 +131,9 @@ func Filesets(ctx context.Context, b storage.Bucket) ([]string, error) {
 }
 
 // Find gives the one point whose id begins so, of one fileset or, with "", of
-// any; the newest if the id is "" or latest.
-func Find(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset, id string) (Point, error) {
+// any; the newest if the id is "" or latest. For the newest, what cannot be
+// verified is passed over, and is a problem each.
+func Find(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset, id string) (p Point, problems []error, err error) {
 	if id == "latest" {
 		id = ""
 	}
@@ -139,31 +141,39 @@ func Find(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset, 
 	if fileset != "" {
 		under += fileset + "/"
 	}
-	past := storage.Past(b)
+	b = storage.Past(b)
 	found := map[string]string{} // key by id
-	for info, err := range past.List(ctx, under, "") {
+	for info, err := range b.List(ctx, under, "") {
 		if err != nil {
-			return Point{}, err
+			return Point{}, nil, err
 		}
 		if parts := strings.Split(info.Key, "/"); len(parts) == 3 && strings.HasPrefix(parts[2], id) {
-			if id == parts[2] {
-				return read(ctx, past, signers, info.Key)
-			}
 			found[parts[2]] = info.Key
 		}
 	}
-	if len(found) == 0 {
-		return Point{}, fault.New(fault.NotFound, "%s holds no recovery point %s", b, id).WithRemedy("`emsafe list` shows them; a backup of a fileset makes one.")
+	if key, ok := found[id]; ok {
+		found = map[string]string{id: key}
 	}
-	ids := make([]string, 0, len(found))
-	for name := range found {
-		ids = append(ids, name)
+	ids := slices.Sorted(maps.Keys(found))
+	switch {
+	case len(ids) == 0:
+		return Point{}, nil, fault.New(fault.NotFound, "%s holds no recovery point %s", b, id).WithRemedy("`emsafe list` shows them; a backup of a fileset makes one.")
+	case id != "" && len(ids) > 1:
+		return Point{}, nil, fault.New(fault.Usage, "several recovery points begin with %s: %s", id, strings.Join(ids[:min(5, len(ids))], ", ")).WithRemedy("Give more of it.")
 	}
-	slices.Sort(ids)
-	if id != "" && len(ids) > 1 {
-		return Point{}, fault.New(fault.Usage, "several recovery points begin with %s: %s", id, strings.Join(ids[:min(5, len(ids))], ", ")).WithRemedy("Give more of it.")
+	for _, id := range slices.Backward(ids) {
+		p, err = read(ctx, b, signers, found[id])
+		if err == nil || !unusable(err) {
+			return p, problems, err
+		}
+		problems = append(problems, fmt.Errorf("%s: %w", found[id], err))
 	}
-	return read(ctx, past, signers, found[ids[len(ids)-1]])
+	return Point{}, nil, errors.Join(problems...)
+}
+
+// unusable reports whether an object is no point that counts.
+func unusable(err error) bool {
+	return errors.Is(err, fault.Forged) || errors.Is(err, fault.Damaged) || errors.Is(err, fault.Unsupported)
 }
 
 // Delete removes a point, with all its versions: one that is only hidden still

@@ -130,6 +130,33 @@ func (q *Inquiry) wrong(ctx context.Context, err error) error {
 	return sqliteError(q.c.path, err)
 }
 
+// Texts calls each with the first column of every row that is not NULL, as SQLite
+// writes it as text.
+func (q *Inquiry) Texts(ctx context.Context, query string, each func(text string)) error {
+	r, err := q.c.conn.QueryContext(ctx, query)
+	if err != nil {
+		return q.wrong(ctx, err)
+	}
+	defer r.Close()
+	columns, err := r.Columns()
+	if err != nil {
+		return err
+	}
+	into := make([]any, len(columns))
+	for i := range into {
+		into[i] = new(sql.RawBytes)
+	}
+	for r.Next() {
+		if err := r.Scan(into...); err != nil {
+			return q.wrong(ctx, err)
+		}
+		if raw := *into[0].(*sql.RawBytes); raw != nil { //nolint:errcheck // it was put there above
+			each(string(raw))
+		}
+	}
+	return q.wrong(ctx, r.Err())
+}
+
 // Table is one of the database's own tables.
 type Table struct {
 	Name string
