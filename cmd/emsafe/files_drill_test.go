@@ -64,3 +64,48 @@ func TestDrillOfFiles(t *testing.T) {
 		t.Error("a query that cannot be asked passes:", code)
 	}
 }
+
+// TestFilesDocument: what docs/files.md says brings a recovery point's files back
+// with age and restic alone, and its configurations are such.
+func TestFilesDocument(t *testing.T) {
+	t.Parallel()
+	const document = "docs/files.md"
+	r := newReader(t)
+	if err := os.MkdirAll(r.path("srv/app/uploads/2026"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"2026/7.jpg", "a b.jpg", "skip.tmp"} {
+		r.write("srv/app/uploads/"+name, "picture "+name)
+	}
+	r.must("init", "--scan", r.path("srv"), "--target", "file://"+r.path("mnt/backup"), "--recovery-key-out", r.path("media/usb/recovery.key"), "--state", r.path("var"))
+	base, _, _ := strings.Cut(text(t, r.conf), "\n# The SQLite databases")
+	for i, block := range blocks(t, document, "yaml") {
+		block = strings.NewReplacer("/srv/", r.path("srv")+"/").Replace(block)
+		if !strings.Contains(block, "\ndatabases:") && !strings.HasPrefix(block, "databases:") {
+			block += "databases:\n  app: {path: " + r.path("srv/app/app.db") + "}\n"
+		}
+		if !strings.Contains(block, "filesets:") {
+			block += "filesets:\n  uploads: {paths: [" + r.path("srv/app/uploads") + "], databases: [app]}\n"
+		}
+		r.write("etc/emsafe/emsafe.yaml", base+"\n"+block)
+		r.must("config", "check")
+		if i == 0 {
+			r.must("backup")
+		}
+	}
+	if err := os.RemoveAll(r.path("bin")); err != nil {
+		t.Fatal(err)
+	}
+	script := strings.Join(blocks(t, document, "sh by-hand"), "\n")
+	env := []string{"TARGET=" + r.path("mnt/backup"), "KEY=" + r.path("media/usb/recovery.key"), "SIGNERS=" + r.path("etc/emsafe/allowed_signers"), "FILESET=uploads"}
+	out, err := r.do(script, env...)
+	if err != nil || !strings.Contains(out, `Good "emsafe-point" signature`) || strings.Contains(script, "emsafe ") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for name, want := range map[string]string{"2026/7.jpg": "picture 2026/7.jpg", "a b.jpg": "picture a b.jpg", "skip.tmp": ""} {
+		got, _ := os.ReadFile(filepath.Join(r.path("tmp/back"), r.path("srv/app/uploads"), name))
+		if string(got) != want {
+			t.Errorf("%s came back as %q", name, got)
+		}
+	}
+}
