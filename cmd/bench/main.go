@@ -50,6 +50,7 @@ var measurements = []measurement{
 	{"unchanged", "nothing changed", (*bench).unchanged},
 	{"chain", "restore from a full backup, a differential and 60 incrementals", (*bench).chain},
 	{"drill", "a backup proven by a drill", (*bench).drill},
+	{"files", "10,000 files of 200 MiB, beside plain restic", (*bench).files},
 	{"impact", "commit latency of an application while backups run", (*bench).impact},
 	{"continuous", "continuous protection, killed", (*bench).continuous},
 	{"daemon", "the daemon while it waits", (*bench).daemon},

@@ -100,7 +100,7 @@ func (b *bench) setting(name string) string {
 		runs = fmt.Sprintf("%d runs each", b.runs)
 	}
 	size := fmt.Sprintf("a database of %d MiB, ", b.mib)
-	if name == "scale" {
+	if name == "scale" || name == "files" {
 		size = ""
 	}
 	version := "emsafe"

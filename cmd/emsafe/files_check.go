@@ -221,6 +221,9 @@ func (s *site) forget(ctx context.Context, name string, t storage.Target, dry bo
 		return doc, err
 	}
 	for _, r := range points {
+		if r.Hidden {
+			continue // it was removed, or somebody hid it, who is not to be helped
+		}
 		lacks, err := s.lacks(ctx, b, r, stays)
 		if err != nil {
 			return doc, err

@@ -20,7 +20,8 @@ type listedPoint struct {
 	Target  string       `json:"target"`
 	Fileset string       `json:"fileset"`
 	Point   *point.Point `json:"point,omitempty"`
-	Lacks   []string     `json:"lacks,omitempty"` // halves that are gone
+	Lacks   []string     `json:"lacks,omitempty"`  // halves that are gone
+	Hidden  bool         `json:"hidden,omitempty"` // somebody deleted it, and both halves are there
 	Error   *failure     `json:"error,omitempty"`
 }
 
@@ -126,7 +127,10 @@ func (p *program) listPointsOf(ctx context.Context, s *site, t storage.Target, n
 		if err != nil {
 			return docs, nil, err
 		}
-		docs = append(docs, listedPoint{Target: t.Name, Fileset: name, Point: &r, Lacks: lacks})
+		if r.Hidden && len(lacks) > 0 {
+			continue // it was removed
+		}
+		docs = append(docs, listedPoint{Target: t.Name, Fileset: name, Point: &r, Lacks: lacks, Hidden: r.Hidden})
 		loose = slices.DeleteFunc(loose, func(id string) bool { return id == r.Files.Snapshot })
 		rows = append(rows, []string{
 			r.ID, age(p.now().Sub(r.TakenAt)), r.TakenAt.Format(time.DateTime), fmt.Sprint(r.Files.Count), size(r.Files.Bytes),
@@ -193,6 +197,8 @@ func remark(r point.Point, lacks []string) string {
 	switch {
 	case len(lacks) > 0:
 		return "INCOMPLETE: " + strings.Join(lacks, " and ") + " is gone"
+	case r.Hidden:
+		return "HIDDEN: somebody deleted it, and it is whole"
 	case r.Files.Unread > 0:
 		return fmt.Sprintf("%d files could not be read", r.Files.Unread)
 	}

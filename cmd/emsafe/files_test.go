@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -305,4 +306,37 @@ func TestForgedPoint(t *testing.T) {
 	if code != 0 || !strings.Contains(talk, "copied there") {
 		t.Error(code, talk)
 	}
+}
+
+// TestFilesAsWriter: the policy for writing that is printed is enough for
+// recovery points, and for no more: neither half can be deleted with it.
+func TestFilesAsWriter(t *testing.T) {
+	t.Parallel()
+	server := storagetest.VersityGW(t)
+	if err := errors.Join(server.MakeLockedBucket("locked"), server.AddUser("write", "write-secret"), server.AddUser("prune", "prune-secret")); err != nil {
+		t.Fatal(err)
+	}
+	h := newAlbum(t, 3)
+	h.asShipped()
+	h.files("    keep: {last: 1}\n")
+	h.as(server, "write", "")
+	for i := range 2 {
+		h.pictures(3+i, 4+i)
+		h.must("backup")
+	}
+	h.must("files", "check")
+	h.fails(fault.Credentials, "", "files", "list")
+	h.fails(fault.Credentials, "", "files", "forget")
+	h.as(server, "prune", "")
+	h.must("files", "forget")
+	if list := h.points(); len(list.Points) != 1 || len(list.Points[0].Lacks) > 0 || list.Points[0].Point.Files.Count != 5 {
+		t.Errorf("%+v", list)
+	}
+
+	// A secret that is wrong, and a bucket that is not there: at once.
+	target := func(bucket, secret string) { h.targets(h.s3("offsite", bucket, server, server.Access, secret)) }
+	target("locked", "wrong")
+	h.fails(fault.Credentials, "", "files", "backup")
+	target("nowhere", server.Secret)
+	h.fails(fault.NoBucket, "nowhere", "files", "backup")
 }

@@ -69,7 +69,8 @@ func (p *program) targetPolicy(c *cli.Context) error {
 		p.print.line("%s", words[role])
 		return nil
 	}
-	doc := policy(t, role, c.String("principal"))
+	files := slices.ContainsFunc(slices.Collect(maps.Values(s.cfg.Filesets)), func(f config.Fileset) bool { return len(f.Targets) == 0 || slices.Contains(f.Targets, name) })
+	doc := policy(t, role, c.String("principal"), files)
 	p.print.emit(map[string]any{"target": name, "role": role, "policy": doc})
 	text, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
@@ -91,12 +92,25 @@ type statement struct {
 
 // policy is the least that a role needs. Amazon can refuse an overwrite by a
 // condition; elsewhere versions and their lock make it harmless.
-func policy(t config.Target, role, principal string) map[string]any {
+func policy(t config.Target, role, principal string, files bool) map[string]any {
 	bucket, prefix, _ := t.Bucket()
 	arn := "arn:aws:s3:::" + bucket
-	objects := arn + "/*"
+	below := arn + "/"
 	if prefix != "" {
-		objects = arn + "/" + prefix + "/*"
+		below += prefix + "/"
+	}
+	objects := below + "*"
+	// What is refused is refused everywhere, but for what restic does.
+	once, kept := []string{objects}, []string{objects}
+	if files {
+		once = nil
+		for _, own := range []string{"repository.json", "databases/*", "reports/*", "configurations/*", "passwords/*", "points/*"} {
+			once = append(once, below+own)
+		}
+		kept = once
+		for _, restics := range []string{"config", "data/*", "index/*", "keys/*", "snapshots/*"} {
+			kept = append(kept, below+"filesets/*/"+restics)
+		}
 	}
 	amazon := t.Provider == "aws" || t.Provider == "" && t.Endpoint == ""
 	// Versions are listed by everybody: who backs up must see what was hidden.
@@ -124,13 +138,18 @@ func policy(t config.Target, role, principal string) map[string]any {
 	if amazon && role != "read" {
 		// A part of a multipart upload creates nothing, and carries no condition.
 		statements = append(statements, statement{
-			Sid: "NeverOverwrite", Effect: "Deny", Action: []string{"s3:PutObject"}, Resource: []string{objects},
+			Sid: "NeverOverwrite", Effect: "Deny", Action: []string{"s3:PutObject"}, Resource: once,
 			Condition: map[string]any{"Null": map[string]string{"s3:if-none-match": "true"}, "Bool": map[string]string{"s3:ObjectCreationOperation": "true"}},
 		})
 	}
 	if role == "write" {
+		if files {
+			statements = append(statements,
+				statement{Sid: "ResticReads", Effect: "Allow", Action: []string{"s3:GetObject"}, Resource: []string{below + "filesets/*"}},
+				statement{Sid: "ResticUnlocks", Effect: "Allow", Action: []string{"s3:DeleteObject"}, Resource: []string{below + "filesets/*/locks/*"}})
+		}
 		statements = append(statements, statement{
-			Sid: "NeverDelete", Effect: "Deny", Action: []string{"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}, Resource: []string{objects},
+			Sid: "NeverDelete", Effect: "Deny", Action: []string{"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"}, Resource: kept,
 		})
 	}
 	if strings.HasPrefix(t.KMSKeyID, "arn:") {

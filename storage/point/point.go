@@ -41,6 +41,11 @@ type Point struct {
 	TakenAt   time.Time  `json:"taken_at"` // when it was begun
 	Databases []Database `json:"databases"`
 	Files     Files      `json:"files"`
+
+	// Hidden: it was deleted, and is there because the bucket keeps versions.
+	// With its snapshot gone it was forgotten; with both halves there, somebody
+	// hid it.
+	Hidden bool `json:"-"`
 }
 
 // Database is the half of a point that is a backup.
@@ -93,11 +98,12 @@ func Put(ctx context.Context, b storage.Bucket, p Point, key *seal.SigningKey, s
 func List(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset string, last int) (points []Point, problems []error, err error) {
 	b = storage.Past(b)
 	var keys []string
+	hidden := map[string]bool{}
 	for info, err := range b.List(ctx, prefix+fileset+"/", "") {
 		if err != nil {
 			return nil, nil, err
 		}
-		keys = append(keys, info.Key)
+		keys, hidden[info.Key] = append(keys, info.Key), info.Hidden
 	}
 	if last > 0 && len(keys) > last {
 		keys = keys[len(keys)-last:]
@@ -110,6 +116,7 @@ func List(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset s
 		case err != nil:
 			return points, problems, err
 		default:
+			p.Hidden = hidden[key]
 			points = append(points, p)
 		}
 	}
@@ -141,14 +148,16 @@ func Find(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset, 
 	if fileset != "" {
 		under += fileset + "/"
 	}
+	now := b
 	b = storage.Past(b)
 	found := map[string]string{} // key by id
+	hidden := map[string]bool{}
 	for info, err := range b.List(ctx, under, "") {
 		if err != nil {
 			return Point{}, nil, err
 		}
 		if parts := strings.Split(info.Key, "/"); len(parts) == 3 && strings.HasPrefix(parts[2], id) {
-			found[parts[2]] = info.Key
+			found[parts[2]], hidden[parts[2]] = info.Key, info.Hidden
 		}
 	}
 	if key, ok := found[id]; ok {
@@ -163,10 +172,22 @@ func Find(ctx context.Context, b storage.Bucket, signers seal.Signers, fileset, 
 	}
 	for _, id := range slices.Backward(ids) {
 		p, err = read(ctx, b, signers, found[id])
+		if p.Hidden = hidden[id]; err == nil && p.Hidden {
+			there, err := Snapshots(ctx, now, p.Fileset, p.Files.Snapshot)
+			if err != nil {
+				return Point{}, problems, err
+			}
+			if len(there) == 0 {
+				continue // it was forgotten
+			}
+		}
 		if err == nil || !unusable(err) {
 			return p, problems, err
 		}
 		problems = append(problems, fmt.Errorf("%s: %w", found[id], err))
+	}
+	if len(problems) == 0 {
+		return Point{}, nil, fault.New(fault.NotFound, "%s holds no recovery point %s that was not removed", b, id)
 	}
 	return Point{}, nil, errors.Join(problems...)
 }
@@ -176,8 +197,7 @@ func unusable(err error) bool {
 	return errors.Is(err, fault.Forged) || errors.Is(err, fault.Damaged) || errors.Is(err, fault.Unsupported)
 }
 
-// Delete removes a point, with all its versions: one that is only hidden still
-// counts. It goes before either of its halves does.
+// Delete removes a point. It goes before either of its halves does.
 func Delete(ctx context.Context, b storage.Bucket, p Point) error {
 	return storage.Past(b).Delete(ctx, p.key())
 }
