@@ -1,3 +1,10 @@
-// Package docs holds the documents. Runbooks and exercises will be embedded
-// from here.
+// Package docs holds the documents, and those that emsafe carries with it:
+// runbooks and scenarios of exercises.
 package docs
+
+import "embed"
+
+// Runbooks are the built-in procedures, as runbooks/ID.md.
+//
+//go:embed runbooks/*.md
+var Runbooks embed.FS

@@ -146,6 +146,14 @@ func (p *program) jobsOf(s *site, tell tell) ([]daemon.Job, error) {
 			add(name, "forget", forget, daemon.Forget, true, p.forgetJob(s, name))
 		}
 	}
+	selftest := s.cfg.Runbooks.Selftest
+	if selftest == "" {
+		selftest = "20 6 * * 2"
+	}
+	add("runbooks", "selftest", selftest, daemon.Selftest, false, func(ctx context.Context, _ daemon.Run) (daemon.Result, error) {
+		text, err := p.selftest(ctx, s)
+		return daemon.Result{Text: text}, err
+	})
 	slices.SortFunc(jobs, func(a, b daemon.Job) int { return compare(a.Name, b.Name) })
 	return jobs, errors.Join(bad...)
 }

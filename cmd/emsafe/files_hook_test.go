@@ -186,7 +186,10 @@ func (h *host) lock(target, machine string) (file string) {
 	}
 	defer in.Close()
 	folder := target + "/filesets/uploads/locks"
-	for end := time.Now().Add(time.Minute); len(h.names(folder)) == 0; time.Sleep(10 * time.Millisecond) {
+	whole := func() bool { // restic writes it under another name first
+		return slices.ContainsFunc(h.names(folder), func(name string) bool { return len(name) == 64 })
+	}
+	for end := time.Now().Add(time.Minute); !whole(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			cmd.Process.Kill() //nolint:errcheck // it failed anyway
 			h.t.Skipf("no lock under another name can be made here: %s", said.String())

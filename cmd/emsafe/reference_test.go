@@ -193,7 +193,7 @@ func TestExitCodes(t *testing.T) {
 	for _, c := range exitCodes() {
 		codes = append(codes, c.code)
 	}
-	if want := []int{1, 3, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21, 22, 23, 64, 78, 130}; !slices.Equal(codes, want) {
+	if want := []int{1, 3, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 64, 78, 130}; !slices.Equal(codes, want) {
 		t.Errorf("%v, want %v", codes, want)
 	}
 }

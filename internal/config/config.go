@@ -57,6 +57,7 @@ type Config struct {
 	Notify          map[string]Channel
 	Harden          Harden
 	Waivers         map[string]Waiver
+	Runbooks        Runbooks
 
 	origins map[string]Origin
 }
@@ -143,6 +144,13 @@ type Harden struct {
 	Schedule string // of the daemon; "": never
 	FailOn   string // severity from which `harden check` fails
 	Enforce  bool   // the daemon mends modes that drifted
+}
+
+// Runbooks is where the operator's own procedures are, and when all are looked
+// at.
+type Runbooks struct {
+	Folder   string // absolute; "": none
+	Selftest string // schedule; "": weekly
 }
 
 // Waiver is a finding that is to be lived with, until a day.

@@ -77,6 +77,7 @@ func TestParseEverything(t *testing.T) {
 	}}
 	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Token: config.EnvSecret("PAGE_TOKEN"), Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
 	want.Harden = config.Harden{Schedule: "0 6 * * *", FailOn: "medium", Enforce: true}
+	want.Runbooks = config.Runbooks{Folder: "/etc/emsafe/runbooks", Selftest: "20 6 * * 2"}
 	want.Waivers = map[string]config.Waiver{"disk": {Finding: "EMS-DISK-003", Subject: "/srv", Reason: "the provider does it", Until: "2027-06-30"}}
 	want.Notify = map[string]config.Channel{
 		"chat":  {URL: config.EnvSecret("CHAT"), Service: "matrix", Token: config.EnvSecret("TOKEN"), Room: "!a:b", Security: "starttls"},

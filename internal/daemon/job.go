@@ -19,9 +19,10 @@ const (
 	Forget
 	Drill
 	Harden
+	Selftest
 )
 
-var kinds = []string{"backup", "files", "verify", "prune", "forget", "drill", "harden"}
+var kinds = []string{"backup", "files", "verify", "prune", "forget", "drill", "harden", "selftest"}
 
 func (k Kind) String() string {
 	if k < 0 || int(k) >= len(kinds) {
