@@ -17,6 +17,12 @@ import (
 // newAlbum is a host with a database of pictures, and the pictures.
 func newAlbum(t testing.TB, pictures int) *host {
 	t.Helper()
+	return newPictures(t, pictures, true)
+}
+
+// newPictures is that, with a fileset or without.
+func newPictures(t testing.TB, pictures int, fileset bool) *host {
+	t.Helper()
 	h := &host{t: t, dir: t.TempDir()}
 	h.conf = h.path("etc/emsafe.yaml")
 	for _, dir := range []string{"srv/uploads/2026", "one", "two"} {
@@ -28,8 +34,14 @@ func newAlbum(t testing.TB, pictures int) *host {
 		t.Fatal(out)
 	}
 	h.pictures(0, pictures)
-	h.must("init", "--database", h.path("srv/app.db"), "--files", h.path("srv/uploads"), "--target", "one=file://"+h.path("one"), "--target", "two=file://"+h.path("two"),
-		"--recovery-key-out", h.path("key"), "--state", h.path("state"))
+	args := []string{
+		"init", "--database", h.path("srv/app.db"), "--target", "one=file://" + h.path("one"), "--target", "two=file://" + h.path("two"),
+		"--recovery-key-out", h.path("key"), "--state", h.path("state"),
+	}
+	if fileset {
+		args = append(args, "--files", h.path("srv/uploads"))
+	}
+	h.must(args...)
 	return h
 }
 

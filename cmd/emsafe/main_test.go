@@ -108,6 +108,9 @@ func (h *host) start(args ...string) *process {
 	// The race detector would wait a second before it lets a process end.
 	p.Env = append(append(os.Environ(), testAs+"=emsafe", "GORACE=atexit_sleep_ms=0"), h.env...)
 	p.Stdout, p.Stderr = &p.out, &p.err
+	if h.input != nil {
+		p.Stdin = h.input
+	}
 	if err := p.Start(); err != nil {
 		h.t.Fatal(err)
 	}

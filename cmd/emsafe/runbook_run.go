@@ -17,6 +17,7 @@ import (
 
 	"emsafe/backup"
 	"emsafe/drill/runbook"
+	"emsafe/internal/config"
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 	"emsafe/internal/journal"
@@ -41,12 +42,9 @@ func (p *program) runbookRun(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usage("runbook run needs one ID; `emsafe runbook list` shows them")
 	}
-	s, err := p.site(c)
+	s, err := p.anywhere(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	b, err := s.book(c.Args().First())
 	if err != nil {
@@ -65,12 +63,9 @@ func (p *program) runbookRun(c *cli.Context) error {
 }
 
 func (p *program) runbookResume(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.anywhere(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	r, err := s.runs().Find(c.Args().First(), func(r *runbook.Record) bool { return r.Outcome == runbook.Running || r.Outcome == runbook.Stopped })
 	if err != nil {
@@ -86,6 +81,16 @@ func (p *program) runbookResume(c *cli.Context) error {
 	}
 	r.Outcome, r.Ended = runbook.Running, time.Time{}
 	return p.walk(c, s, b, r)
+}
+
+// anywhere is the site of a procedure: on a machine that has no configuration
+// yet, for what must be possible there, only a state folder.
+func (p *program) anywhere(c *cli.Context) (*site, error) {
+	s, err := p.here(c)
+	if err == nil && s.cfg == nil {
+		s.cfg = &config.Config{State: p.paths().State, Host: config.HostName()}
+	}
+	return s, err
 }
 
 // walk runs what is left of a run.
@@ -117,6 +122,7 @@ func (p *program) walk(c *cli.Context, s *site, b book, r *runbook.Record) error
 			return usage("--set takes NAME=VALUE, in one line, not %q", pair)
 		}
 		values[name] = value
+		r.Variables[name] = runbook.Scrub(value)
 	}
 	out := p.stdout
 	if p.print.json {
@@ -135,7 +141,7 @@ func (p *program) walk(c *cli.Context, s *site, b book, r *runbook.Record) error
 	done, skipped, failed := r.Counts()
 	s.record(journal.Entry{Action: "runbook", What: fmt.Sprintf("%s: %s", r.Runbook, r.Outcome), Run: r.ID}, err)
 	fmt.Fprintf(out, "\n%s: %d done, %d left out, %d failed\n  record: emsafe runbook log %s\n", r.Outcome, done, skipped, failed, r.ID)
-	if r.Outcome != runbook.Stopped {
+	if r.Outcome != runbook.Stopped && s.cfg.SigningKey != "" {
 		if kerr := s.keepRecords(context.WithoutCancel(c.Context)); kerr != nil {
 			p.print.warn("%v", kerr)
 		}
@@ -149,8 +155,9 @@ func (p *program) walk(c *cli.Context, s *site, b book, r *runbook.Record) error
 
 // values are the variables that follow from the configuration alone.
 func (s *site) values(work string) map[string]string {
-	v := map[string]string{
-		"config": s.cfg.File, "state": s.cfg.State, "signers": s.cfg.AllowedSigners, "signing_key": s.cfg.SigningKey, "host": s.cfg.Host, "work": work,
+	v := map[string]string{"state": s.cfg.State, "host": s.cfg.Host, "work": work}
+	if s.cfg.File != "" {
+		v["config"], v["signers"], v["signing_key"] = s.cfg.File, s.cfg.AllowedSigners, s.cfg.SigningKey
 	}
 	only := func(name string, of []string) {
 		if len(of) == 1 {
@@ -179,7 +186,10 @@ func (s *site) derive(v map[string]string) {
 // childEnv lets commands of runbooks be this very emsafe, with this
 // configuration.
 func (p *program) childEnv(s *site) []string {
-	env := []string{"EMSAFE_CONFIG=" + s.cfg.File, "NO_COLOR=1"}
+	env := []string{"NO_COLOR=1"}
+	if s.cfg.File != "" {
+		env = append(env, "EMSAFE_CONFIG="+s.cfg.File)
+	}
 	if self, err := os.Executable(); err == nil {
 		path, _ := p.env("PATH")
 		env = append(env, "PATH="+filepath.Dir(self)+string(filepath.ListSeparator)+path)

@@ -21,6 +21,7 @@ type host struct {
 	conf   string
 	binary string   // "" is the test binary, as emsafe
 	env    []string // more of it
+	input  *os.File // of the next process; nil: none
 }
 
 // command runs emsafe, as a process of its own: the library for command lines

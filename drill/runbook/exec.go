@@ -111,8 +111,11 @@ func printable(line string) string {
 }
 
 // met says which expectation does not hold; "" if all do.
-func (s Step) met(r ran) string {
-	expect := s.Expect
+func (s Step) met(r ran, values map[string]string) string {
+	expect := slices.Clone(s.Expect)
+	for i := range expect {
+		expect[i].Text = Fill(expect[i].Text, values, false)
+	}
 	if !slices.ContainsFunc(expect, func(e Expectation) bool { return e.Kind == "exit" }) {
 		expect = append([]Expectation{{Kind: "exit", Text: "0"}}, expect...)
 	}

@@ -22,9 +22,6 @@ func Lint(r *Runbook, k Known) (problems []Problem) {
 	}
 	known := slices.Clone(k.Variables)
 	for _, q := range r.Ask {
-		if slices.Contains(known, q.Name) {
-			bad(q.Line, "{{%s}} is given by the configuration: there is no need to ask", q.Name)
-		}
 		known = append(known, q.Name)
 	}
 	variables := func(text string, line int) {
@@ -40,6 +37,10 @@ func Lint(r *Runbook, k Known) (problems []Problem) {
 	for _, s := range r.Steps {
 		variables(s.Text, s.Line)
 		variables(s.Confirm, s.Line)
+		variables(s.Title, s.Line)
+		for _, e := range s.Expect {
+			variables(e.Text, s.Line)
+		}
 		if s.Command == "" && strings.TrimSpace(s.Text) == "" {
 			bad(s.Line, "the step %q says nothing", s.Title)
 		}

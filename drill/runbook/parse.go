@@ -250,9 +250,13 @@ func (p *parser) attribute(s *Step, key, value string, line int) {
 		if s.Safe = value == "yes"; value != "yes" && value != "no" {
 			p.bad(line, "safe is yes or no, not %q", value)
 		}
-	case "needs":
+	case "needs", "may":
+		into := &s.Needs
+		if key == "may" {
+			into = &s.May
+		}
 		for need := range strings.SplitSeq(value, ",") {
-			s.Needs = append(s.Needs, strings.TrimSpace(need))
+			*into = append(*into, strings.TrimSpace(need))
 		}
 	case "timeout":
 		d, err := time.ParseDuration(value)
@@ -260,7 +264,7 @@ func (p *parser) attribute(s *Step, key, value string, line int) {
 			p.bad(line, "timeout is a time as 5m, not %q", value)
 		}
 	default:
-		p.bad(line, "a step knows no %q; it has expect, check, undo, confirm, needs, safe and timeout", key)
+		p.bad(line, "a step knows no %q; it has expect, check, undo, confirm, needs, may, safe and timeout", key)
 	}
 }
 

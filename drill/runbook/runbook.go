@@ -10,6 +10,7 @@
 package runbook
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -56,7 +57,8 @@ type Step struct {
 	Check   string   // shell that must succeed afterwards
 	Undo    string   // shell that takes it back
 	Confirm string   // what is at stake: then a whole word is asked for
-	Needs   []string // programs, or root, systemd
+	Needs   []string // programs, or root, systemd: without them the step is left out
+	May     []string // programs that it uses where they are
 	Safe    bool     // changes nothing: --yes is consent enough
 	Timeout time.Duration
 	Line    int
@@ -88,7 +90,7 @@ func (r *Runbook) Commands() (list []Located) {
 	for _, s := range r.Steps {
 		for _, c := range []string{s.Command, s.Check, s.Undo} {
 			if c != "" {
-				list = append(list, Located{c, s.Line, s.Needs})
+				list = append(list, Located{c, s.Line, append(slices.Clone(s.Needs), s.May...)})
 			}
 		}
 	}
@@ -99,7 +101,7 @@ func (r *Runbook) Commands() (list []Located) {
 type Located struct {
 	Command string
 	Line    int
-	Needs   []string
+	Needs   []string // programs that need not be there
 }
 
 // Variables are the names in {{braces}} in a text, each once.

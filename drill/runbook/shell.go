@@ -81,6 +81,10 @@ func Words(script string) (commands [][]string) {
 			end()
 			return append(commands, Words(afterHere(string(runes[:i]), string(runes[i+1:])))...)
 		case r == '>' || r == '<':
+			if strings.Trim(word.String(), "0123456789") == "" {
+				word.Reset() // the number of what is redirected
+				inWord = false
+			}
 			push()
 			word.WriteRune(r)
 			inWord = true

@@ -10,13 +10,14 @@ import (
 // step shows one step and does what the operator wants of it.
 func (s *Session) step(ctx context.Context, i int) error {
 	step := s.Book.Steps[i]
-	s.say("\nStep %d of %d: %s", i+1, len(s.Book.Steps), step.Title)
 	missing := Missing(step.Needs)
 	if len(missing) == 0 {
-		if err := s.ask(step.Text, step.Command, step.Check, step.Undo, step.Confirm); err != nil {
+		if err := s.ask(step.Title, step.Text, step.Command, step.Check, step.Undo, step.Confirm); err != nil {
 			return err
 		}
 	}
+	step.Title = Fill(step.Title, s.Values, false)
+	s.say("\nStep %d of %d: %s", i+1, len(s.Book.Steps), step.Title)
 	if step.Text != "" {
 		s.say("%s", Fill(step.Text, s.Values, false))
 	}
@@ -164,7 +165,7 @@ func (s *Session) execute(ctx context.Context, step Step, command string, d *Don
 	show := func(line string) { s.say("    | %s", line) }
 	got := s.shell(ctx, command, step.Timeout, show)
 	d.Output, d.Code = got.output, &got.code
-	switch wrong = step.met(got); {
+	switch wrong = step.met(got, s.Values); {
 	case got.err != nil:
 		wrong = got.err.Error()
 	case wrong == "" && step.Check != "":
