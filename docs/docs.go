@@ -8,3 +8,8 @@ import "embed"
 //
 //go:embed runbooks/*.md
 var Runbooks embed.FS
+
+// Scenarios are the built-in exercises, as tabletop/ID.md.
+//
+//go:embed tabletop/*.md
+var Scenarios embed.FS

@@ -59,7 +59,7 @@ func TestDaemon(t *testing.T) {
 	h.configure("    continuous: true\n    interval: 1s\n    keep: {last: 5}\n    prune_schedule: 0 0 31 2 *\n")
 	h.fails(fault.Config, "never comes", "daemon", "--check")
 	h.configure("    continuous: true\n    interval: 1s\n    keep: {last: 5}\n")
-	if out := h.must("daemon", "--check"); !strings.Contains(out, "prune app") || !strings.Contains(out, "protect app  continuously, every 1s") {
+	if out := h.must("daemon", "--check"); !strings.Contains(out, "prune app") || !strings.Contains(strings.Join(strings.Fields(out), " "), "protect app continuously, every 1s") {
 		t.Errorf("%s", out)
 	}
 	p := h.start("daemon")

@@ -223,6 +223,7 @@ func (p *program) quarter(s *site, quarter string, reports []drill.Signed) (dril
 			}
 			scope.Databases = append(scope.Databases, d)
 		}
+		scope.Exercises = s.exercisesHeld()
 		if scope.Restores, err = restoresOf(s.cfg.State); err != nil {
 			p.print.warn("restores in earnest are left out: %v", err)
 		}

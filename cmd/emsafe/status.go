@@ -75,6 +75,9 @@ func (p *program) statusCommand() *cli.Command {
 					p.print.line("%s  %d backups of %s wait in the spool, the oldest for %s", doc.Database, w.Backups, size(w.Bytes), age(p.now().Sub(w.Oldest)))
 				}
 			}
+			for _, f := range o.Findings {
+				p.print.line("%s", f.line())
+			}
 			p.showJobs(o, names)
 			if c.Bool("check") {
 				return worst(stale)
