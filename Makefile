@@ -15,7 +15,12 @@ LOOKS := chromium:chromium pdftotext:poppler-utils
 VERSITYGW := v1.8.0
 STATICCHECK := v0.8.2
 
-.PHONY: build demo test bench soak docs screenshots deps tools clean
+# The parts that `emsafe render` writes for. Their packages start services where
+# there is an init system, so `make test` does not install them, and skips what
+# they are for.
+PARTS := nginx:nginx-light caddy:caddy nft:nftables fail2ban-regex:fail2ban logrotate:logrotate curl:curl ip:iproute2
+
+.PHONY: build demo test bench soak docs screenshots deps tools parts clean
 
 build:
 	@mkdir -p bin
@@ -78,6 +83,16 @@ deps:
 	  as=""; [ "$$(id -u)" = 0 ] || as=sudo; \
 	  $$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
 	  echo "without$$missing the pages are not looked at" >&2; \
+	fi
+
+parts:
+	@missing=""; \
+	for t in $(PARTS); do PATH="$$PATH:/usr/sbin" command -v $${t%%:*} >/dev/null 2>&1 || missing="$$missing $${t##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  as=""; [ "$$(id -u)" = 0 ] || as=sudo; \
+	  $$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+	  echo "without$$missing what is rendered for them is not tried" >&2; \
 	fi
 
 # Go tools at pinned versions, skipped when they are there at that version.

@@ -102,7 +102,7 @@ func (p *program) app() *cli.App {
 			p.initCommand(), p.backupCommand(), p.listCommand(), p.showCommand(), p.statusCommand(), p.verifyCommand(), p.pruneCommand(), p.restoreCommand(), p.daemonCommand(), p.targetCommand(), p.hardenCommand(), p.evaluateCommand(), p.logCommand(), p.serviceCommand(), p.metricsCommand(), p.notifyCommand(),
 			p.filesCommand(),
 			p.drillCommand(),
-			p.runbookCommand(), p.incidentCommand(), p.exerciseCommand(),
+			p.runbookCommand(), p.incidentCommand(), p.exerciseCommand(), p.renderCommand(),
 			p.keyCommand(), p.configCommand(), p.doctorCommand(), p.demoCommand(), p.completionCommand(), p.referenceCommand(), p.versionCommand(),
 		},
 	}

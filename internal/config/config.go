@@ -58,6 +58,7 @@ type Config struct {
 	Harden          Harden
 	Waivers         map[string]Waiver
 	Runbooks        Runbooks
+	Web             Web
 
 	origins map[string]Origin
 }
@@ -151,6 +152,22 @@ type Harden struct {
 type Runbooks struct {
 	Folder   string // absolute; "": none
 	Selftest string // schedule; "": weekly
+}
+
+// Web is the service in front of the databases.
+type Web struct {
+	Domain, Upstream, Data, User string
+	Command                      []string
+	Allow, SSH                   []string // networks
+	Docs, Login                  []string // paths
+	Health                       string
+	BodyLimit                    int64 // bytes
+	Rate, LoginRate              Count // a second, and a minute
+	GuardUser                    string
+	GuardHash                    Secret
+	Certificate, CertificateKey  string
+	Logs                         string
+	HTTPPort, HTTPSPort          Count
 }
 
 // Waiver is a finding that is to be lived with, until a day.

@@ -89,7 +89,7 @@ func find(path string) *key {
 // keys is the table. Its order is the order of the reference and of a file
 // that emsafe writes.
 var keys = slices.Concat(hostKeys, databaseKeys, drillKeys, pairKeys, promiseKeys,
-	keepKeys("databases.*", func(a at) *Keep { return &a.database.Keep }), filesKeys, daemonKeys, hardenKeys, runbookKeys)
+	keepKeys("databases.*", func(a at) *Keep { return &a.database.Keep }), filesKeys, daemonKeys, hardenKeys, runbookKeys, webKeys)
 
 // hostKeys are those of the host and its targets.
 var hostKeys = []key{

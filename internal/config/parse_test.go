@@ -78,6 +78,11 @@ func TestParseEverything(t *testing.T) {
 	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Token: config.EnvSecret("PAGE_TOKEN"), Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
 	want.Harden = config.Harden{Schedule: "0 6 * * *", FailOn: "medium", Enforce: true}
 	want.Runbooks = config.Runbooks{Folder: "/etc/emsafe/runbooks", Selftest: "20 6 * * 2"}
+	want.Web = config.Web{
+		Domain: "app.example.org", Upstream: "[::1]:9000", Data: "/srv/app", User: "shop", Command: []string{"/srv/app/venv/bin/uvicorn", "app.main:app"}, Allow: []string{"10.0.0.0/8"},
+		SSH: []string{"198.51.100.7"}, Docs: []string{"/docs"}, Health: "/up", Login: []string{"/login"}, BodyLimit: 50 << 20, Rate: 30, LoginRate: 5, GuardUser: "me",
+		GuardHash: config.FileSecret("/etc/emsafe/guard.hash"), Certificate: "/etc/ssl/app/fullchain.pem", CertificateKey: "/etc/ssl/app/privkey.pem", Logs: "/var/log/web", HTTPPort: 8080, HTTPSPort: 8443,
+	}
 	want.Waivers = map[string]config.Waiver{"disk": {Finding: "EMS-DISK-003", Subject: "/srv", Reason: "the provider does it", Until: "2027-06-30"}}
 	want.Notify = map[string]config.Channel{
 		"chat":  {URL: config.EnvSecret("CHAT"), Service: "matrix", Token: config.EnvSecret("TOKEN"), Room: "!a:b", Security: "starttls"},
@@ -190,6 +195,7 @@ func TestRenderRoundTrip(t *testing.T) {
 			File: "/etc/emsafe/emsafe.yaml", Version: 1, Host: rapid.StringMatching(`[a-z0-9][a-z0-9.]{0,5}`).Draw(t, "host"), State: path.Draw(t, "state") + "/state",
 			SigningKey: path.Draw(t, "key"), AllowedSigners: path.Draw(t, "signers"), Compression: rapid.SampledFrom([]string{"better", "default", "best"}).Draw(t, "level"),
 			SpoolLimit: rapid.Int64Range(16<<20, 1<<50).Draw(t, "spool"), Daemon: config.Daemon{Heavy: config.Count(rapid.IntRange(2, 9).Draw(t, "heavy"))},
+			Web:    config.Web{Upstream: "127.0.0.1:8000", User: "app", Health: "/health", BodyLimit: 10 << 20, Rate: 20, LoginRate: 10, HTTPPort: 80, HTTPSPort: 443},
 			Harden: config.Harden{FailOn: "low"}, Waivers: map[string]config.Waiver{"w": {Finding: "EMS-A-1", Reason: word.Draw(t, "reason") + "x", Until: "2027-01-01"}},
 			Notify:     map[string]config.Channel{"p": {Service: "json", Security: "starttls", Command: []string{path.Draw(t, "command"), word.Draw(t, "argument"), "a", "a"}}},
 			Recipients: []string{"age1" + word.Draw(t, "recipient"), "ssh-rsa " + word.Draw(t, "ssh")},
