@@ -27,6 +27,7 @@ type Pruning struct {
 	Zone       *time.Location
 	Remembered map[string]catalog.Head // by repository id
 	Drilled    map[string]time.Time    // by id, when a drill last passed it
+	Pinned     map[string]string       // by id, what else needs it
 	Grace      time.Duration           // between the removal of a manifest and of its payload
 	Force      bool                    // although sizes have collapsed
 	DryRun     bool
@@ -188,7 +189,7 @@ func (w *pruner) clock(ctx context.Context) error {
 func (w *pruner) decide() {
 	var points []catalog.Point
 	for _, e := range w.entries {
-		point := catalog.Point{ID: e.ID, Sequence: e.Sequence, At: e.SnapshotAt, Ancestors: e.Ancestors, Full: e.Kind == catalog.KindFull, Drilled: !w.Drilled[e.ID].IsZero()}
+		point := catalog.Point{ID: e.ID, Sequence: e.Sequence, At: e.SnapshotAt, Ancestors: e.Ancestors, Full: e.Kind == catalog.KindFull, Drilled: !w.Drilled[e.ID].IsZero(), Pinned: w.Pinned[e.ID]}
 		if !e.LockedUntil.IsZero() {
 			point.Locked = e.LockedUntil.Add(storage.LockSlack)
 		}

@@ -216,3 +216,38 @@ func named(databases []point.Database) string {
 	}
 	return " with " + strings.Join(list, ", ")
 }
+
+// pinnedIn are the backups of a database that recovery points in a target name:
+// they go with the point, when files are forgotten.
+func (s *site) pinnedIn(ctx context.Context, database string, t storage.Target) (map[string]string, error) {
+	b, err := t.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	filesets, err := point.Filesets(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	pinned := map[string]string{}
+	for _, fileset := range filesets {
+		points, problems, err := point.List(ctx, b, s.signers, fileset, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, problem := range problems {
+			s.p.print.warn("%v", problem)
+		}
+		snapshots, err := point.Snapshots(ctx, b, fileset, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range points {
+			for _, d := range r.Databases {
+				if d.Name == database && slices.Contains(snapshots, r.Files.Snapshot) {
+					pinned[d.Backup] = "recovery point " + r.ID
+				}
+			}
+		}
+	}
+	return pinned, nil
+}

@@ -276,6 +276,16 @@ func TestHalves(t *testing.T) {
 		t.Errorf("%d points, the last %+v", len(list.Points), last)
 	}
 
+	// Backups that points need are not pruned, whatever the database's own rules.
+	database := "path: " + h.path("srv/app.db")
+	h.write("etc/emsafe.yaml", strings.Replace(string(h.read(h.conf)), database, database+"\n    keep: {last: 1}", 1))
+	if out := h.must("prune", "app"); !strings.Contains(out, "recovery point "+list.Points[0].Point.ID) {
+		t.Error(out)
+	}
+	if list = h.points(); slices.ContainsFunc(list.Points, func(p listedPoint) bool { return len(p.Lacks) > 0 }) {
+		t.Errorf("%+v", list.Points)
+	}
+
 	// Points go before their snapshots do.
 	before := len(list.Points)
 	h.must("files", "forget", "--dry-run")

@@ -119,6 +119,9 @@ func (s *site) prune(ctx context.Context, name string, t storage.Target, now fun
 		return nil, err
 	}
 	job.Now, job.Drilled = now, s.drilledIn(ctx, name, t)
+	if job.Pinned, err = s.pinnedIn(ctx, name, t); err != nil {
+		return nil, fmt.Errorf("which backups recovery points need cannot be told, so none is removed: %w", err)
+	}
 	if change(&job); !job.DryRun {
 		unlock, err := durable.Lock(backup.PruneLockFile(s.cfg.State, name), "prune of "+name)
 		if err != nil {

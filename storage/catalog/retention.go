@@ -26,6 +26,7 @@ type Point struct {
 	Full      bool
 	Bad       bool      // known not to restore
 	Drilled   bool      // a drill has passed it
+	Pinned    string    // what else needs it, as a recovery point; "": nothing
 	Locked    time.Time // until when it cannot be removed; zero: it can
 }
 
@@ -42,8 +43,8 @@ func (d Decision) Kept() bool { return len(d.Reasons) > 0 }
 // Retain applies a policy to all points of a database, in any order, and
 // decides on each, oldest first. Calendar terms are those of zone, nil for UTC.
 // Whatever the policy says, these stay: the newest, the newest that is not bad,
-// the newest that a drill has passed, the newest full one, and what any of the
-// kept is built on. What is built on a point that is not in the list stays too:
+// the newest that a drill has passed, the newest full one, those that are pinned,
+// and what any of the kept is built on. What is built on a point that is not in the list stays too:
 // the list may be short, and then nothing is known about it.
 func Retain(points []Point, k Keep, now time.Time, zone *time.Location) []Decision {
 	list := make([]Decision, len(points))
@@ -67,6 +68,11 @@ func Retain(points []Point, k Keep, now time.Time, zone *time.Location) []Decisi
 	}
 	spoil(list)
 	k.count(list, now, zone)
+	for i := range list {
+		if d := &list[i]; d.Pinned != "" {
+			d.because("%s", d.Pinned)
+		}
+	}
 	for i := range list {
 		if d := &list[i]; d.Locked.After(now) && !d.Kept() {
 			d.because("locked until %s", d.Locked.UTC().Format(time.DateTime))
