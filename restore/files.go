@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
@@ -27,8 +28,13 @@ func Folder(to string, fill func(stage string) error) error {
 	switch entries, err := os.ReadDir(to); {
 	case err == nil && len(entries) > 0:
 		return fault.New(fault.TargetExists, "%s is not empty", to).WithRemedy("Choose another folder: a restore never writes into one that has something in it.")
+	case errors.Is(err, syscall.ENOTDIR):
+		return fault.New(fault.TargetExists, "%s is a file, and a new folder is to be made", to).WithRemedy("Choose another name.")
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fault.New(fault.TargetExists, "%w", err)
+		return err
+	}
+	if _, err := os.Stat(filepath.Dir(to)); errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.NotFound, "there is no folder %s to make %s in", filepath.Dir(to), filepath.Base(to)).WithSafe("Nothing was restored.").WithRemedy("mkdir -p %s", filepath.Dir(to))
 	}
 	stage, err := os.MkdirTemp(filepath.Dir(to), "."+filepath.Base(to)+".emsafe-")
 	if err != nil {

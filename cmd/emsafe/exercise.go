@@ -112,7 +112,7 @@ func findScenario(name string) (scenario, error) {
 	if strings.HasSuffix(name, ".md") {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return scenario{}, fault.New(fault.NotFound, "%w", err)
+			return scenario{}, fault.New(fault.NotFound, "%w", err).WithRemedy("`emsafe exercise list` shows those that there are.")
 		}
 		return readScenario(name, text)
 	}

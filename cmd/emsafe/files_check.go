@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -48,7 +49,13 @@ type checkedFiles struct {
 	Error   *failure         `json:"error,omitempty"`
 }
 
+// subsetForm is how restic takes a part of the data.
+var subsetForm = regexp.MustCompile(`^(0|[0-9]+(\.[0-9]+)?%|[0-9]+/[0-9]+|[0-9]+[KMGT]?)$`)
+
 func (p *program) filesCheck(c *cli.Context) error {
+	if subset := c.String("read-data-subset"); !subsetForm.MatchString(subset) {
+		return usage("--read-data-subset is a percentage as 5%%, a size as 100M, a part as 1/10, or 0, not %q", subset)
+	}
 	s, err := p.site(c)
 	if err != nil {
 		return err

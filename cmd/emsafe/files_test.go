@@ -173,6 +173,11 @@ func TestRecoveryPoint(t *testing.T) {
 	h.fails(fault.TargetExists, "not empty", "restore", "--point", "latest", "--to", h.path("files"), "--identity", h.path("key"))
 	h.fails(fault.NotFound, "nothing at", "files", "restore", "uploads", "--to", h.path("none"), "--only", "/no/such")
 	h.fails(fault.NotFound, "no recovery point 1999", "restore", "--point", "1999", "--to", h.path("none"), "--identity", h.path("key"))
+	h.fails(fault.TargetExists, "is a file", "files", "restore", "uploads", "--to", h.path("srv/app.db"))
+	h.fails(fault.NotFound, "there is no folder", "files", "restore", "uploads", "--to", h.path("no/such/folder"))
+	h.fails(fault.NotFound, "no such snapshot", "files", "restore", "uploads", "--snapshot", "zzzz", "--to", h.path("none"))
+	h.fails(fault.Usage, "banana", "files", "check", "--read-data-subset", "banana")
+	h.fails(fault.NotFound, "is a fileset", "restore", "uploads", "--to", h.path("none"))
 	h.fails(fault.Usage, "takes no --at", "restore", "--point", "latest", "--at", "2h")
 	h.fails(fault.NotFound, `Did you mean "uploads"`, "files", "list", "upload")
 	for _, name := range h.names("") {

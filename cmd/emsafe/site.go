@@ -161,9 +161,16 @@ func (s *site) databases(ctx context.Context, given []string) ([]string, error) 
 		}
 	}
 	for _, name := range given {
-		if !slices.Contains(known, name) && !s.has(ctx, name) {
-			return nil, noDatabase(name, known)
+		if slices.Contains(known, name) || s.has(ctx, name) {
+			continue
 		}
+		if s.cfg != nil {
+			if _, ok := s.cfg.Filesets[name]; ok {
+				return nil, fault.New(fault.NotFound, "%s is a fileset, and this is for databases", name).
+					WithRemedy("See `emsafe files --help`; a point with its files comes back by `emsafe restore --point latest --to FOLDER`.")
+			}
+		}
+		return nil, noDatabase(name, known)
 	}
 	if len(given) == 0 {
 		given = known

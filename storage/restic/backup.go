@@ -176,7 +176,7 @@ func (r *Repository) Check(ctx context.Context, subset string) error {
 	}
 	err := r.unlocking(ctx, func() error { return r.run(ctx, nil, args...) })
 	var f *failed
-	if explained := r.explain(err); errors.As(err, &f) && errors.Is(explained, fault.Restic) {
+	if errors.As(err, &f) && f.says("contains errors", "errors were found", "verification failed", "does not match", "has not been found", "invalid data returned") {
 		return fault.New(fault.Damaged, "restic check of %s: %s", r.Location, f.text()).
 			WithSafe("What other targets hold is not touched by this.").
 			WithRemedy("Back up anew: what is gone comes back as far as the files are there. Then see restic's own words on `repair`.")

@@ -296,6 +296,8 @@ func (r *Repository) explain(err error) error {
 		return fault.New(fault.Locked, "the restic repository %s is locked: %s", r.Location, f.text())
 	case f.code == codeNoRepository, f.says("Is there a repository at the following location?"):
 		return fault.New(fault.NotFound, "there is no restic repository at %s", r.Location).WithRemedy("The first `emsafe files backup` makes one.")
+	case f.says("no matching ID found", "invalid id", "no snapshot found"):
+		return fault.New(fault.NotFound, "there is no such snapshot in %s: %s", r.Location, f.text()).WithRemedy("`emsafe files list` shows them.")
 	case f.says("no space left on device", "507 "):
 		return fault.New(fault.NoSpace, "restic %s: %s", f.command, f.text())
 	case f.says("Access Denied", "AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId"):
