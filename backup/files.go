@@ -240,6 +240,9 @@ func (f Files) commit(ctx context.Context, out PointOutcome, t storage.Target, d
 		}
 		if perr == nil {
 			got.Point = &p
+			m := f.remembered()
+			m.Points[t.Name] = LastPoint{p.ID, p.TakenAt, p.Files.Count, p.Files.Bytes}
+			perr = f.remember(m)
 		}
 		err = errors.Join(err, perr)
 	} else if databases.err != nil {
@@ -304,15 +307,45 @@ func Wake(ctx context.Context, f Files) (woken bool, err error) {
 
 // fileMemory is what the host remembers of a fileset.
 type fileMemory struct {
+	// Points are the newest that every target has.
+	Points map[string]LastPoint `json:"points"`
 	// Sealed is what copy of the password every target has, by its address: a
 	// digest of the password and of whom it is sealed to.
 	Sealed map[string]string `json:"sealed"`
 }
 
+// LastPoint is what the host remembers of the newest point in a target.
+type LastPoint struct {
+	ID    string    `json:"id"`
+	At    time.Time `json:"taken_at"`
+	Count int64     `json:"files"`
+	Bytes int64     `json:"bytes"`
+}
+
 func (f Files) remembered() fileMemory {
 	m := fileMemory{}
-	if data, err := os.ReadFile(f.path(".json")); err != nil || json.Unmarshal(data, &m) != nil || m.Sealed == nil {
-		m.Sealed = map[string]string{} // it is only a cache
+	if data, err := os.ReadFile(f.path(".json")); err != nil || json.Unmarshal(data, &m) != nil {
+		m = fileMemory{} // it is only a cache
+	}
+	if m.Sealed == nil {
+		m.Sealed = map[string]string{}
+	}
+	if m.Points == nil {
+		m.Points = map[string]LastPoint{}
 	}
 	return m
+}
+
+func (f Files) remember(m fileMemory) error {
+	data, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(f.path(".json"), append(data, '\n'), 0o600)
+}
+
+// LastPoints are the newest recovery points of a fileset that this host made, by
+// target.
+func LastPoints(state, fileset string) map[string]LastPoint {
+	return Files{State: state, Fileset: fileset}.remembered().Points
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -150,9 +149,5 @@ func (f Files) sealPassword(ctx context.Context, b storage.Bucket, password stri
 		return err
 	}
 	m.Sealed[b.String()] = now
-	data, err := json.MarshalIndent(m, "", " ")
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(f.path(".json"), append(data, '\n'), 0o600)
+	return f.remember(m)
 }

@@ -124,6 +124,10 @@ func TestRecoveryPoint(t *testing.T) {
 	h.must("backup")
 	h.pictures(30, 33)
 	h.must("files", "backup", "uploads")
+	h.files("    rpo: 1h\n")
+	if out := h.must("status", "--check"); !strings.Contains(out, "33, ") || !strings.Contains(out, "1h") {
+		t.Error(out)
+	}
 	list := h.points()
 	if len(list.Points) != 4 || len(list.Loose) > 0 {
 		t.Fatalf("%+v", list)
@@ -232,6 +236,12 @@ func TestHalves(t *testing.T) {
 	h := newAlbum(t, 3)
 	h.asShipped()
 	h.must("backup")
+
+	memory := string(h.read(h.path("state/filesets/uploads.json")))
+	h.files("    rpo: 1h\n")
+	h.overwrite(h.path("state/filesets/uploads.json"), []byte(strings.ReplaceAll(memory, `"taken_at": "20`, `"taken_at": "19`)))
+	h.fails(fault.Stale, "recovery point of uploads", "status", "--check")
+	h.overwrite(h.path("state/filesets/uploads.json"), []byte(memory))
 
 	// Files that are not there.
 	if err := os.Rename(h.path("srv/uploads"), h.path("srv/away")); err != nil {

@@ -24,12 +24,13 @@ type overview struct {
 	Databases []statusDoc                  `json:"status"`
 	Scheduler daemon.Status                `json:"scheduler"`
 	Sent      map[string]daemon.SendCounts `json:"notifications,omitempty"`
+	Filesets  []filesetStatus              `json:"filesets,omitempty"`
 	Findings  []openFinding                `json:"findings,omitempty"` // of exercises, that are open
 }
 
 // overview puts together what is known of databases and jobs.
 func (p *program) overview(s *site, status daemon.Status) (overview, error) {
-	o := overview{At: p.now().UTC(), State: s.cfg.State, Databases: []statusDoc{}, Scheduler: status, Findings: s.findings(false, p.now())}
+	o := overview{At: p.now().UTC(), State: s.cfg.State, Databases: []statusDoc{}, Scheduler: status, Findings: s.findings(false, p.now()), Filesets: s.filesetStatus(p.now())}
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Databases)) {
 		doc, err := p.statusOf(s, name)
 		if err != nil {

@@ -65,6 +65,9 @@ func (p *program) statusCommand() *cli.Command {
 			}
 			p.print.emit(o)
 			p.print.table(rows)
+			if len(names) == 0 {
+				stale = append(stale, p.showFilesets(o)...)
+			}
 			for _, doc := range o.Databases {
 				for _, line := range doc.Drill.lines(o.At) {
 					p.print.line("%s  %s", doc.Database, line)

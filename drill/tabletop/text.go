@@ -247,7 +247,17 @@ func (r *Report) Outcome() string {
 			open++
 		}
 	}
-	return fmt.Sprintf("%d of %d objectives met, %d findings, %d open", met, len(r.Objectives), len(r.Findings), open)
+	found := "no finding"
+	switch n := len(r.Findings); {
+	case n == 1:
+		found = "1 finding"
+	case n > 1:
+		found = fmt.Sprintf("%d findings", n)
+	}
+	if open > 0 {
+		found += fmt.Sprintf(", %d open", open)
+	}
+	return fmt.Sprintf("%d of %d objectives met, %s", met, len(r.Objectives), found)
 }
 
 // WriteHTML writes the after-action report as one file that needs nothing else.

@@ -118,9 +118,10 @@ type Fileset struct {
 	Exclude        []string // restic's patterns
 	Targets        []string // empty: all
 	Databases      []string
-	Schedule       string // "": never
-	ForgetSchedule string // "": daily, where there is something to forget
-	UploadLimit    int64  // bytes per second; 0: the target's
+	Schedule       string        // "": never
+	ForgetSchedule string        // "": daily, where there is something to forget
+	RPO            time.Duration // how old the newest point may be; 0: none
+	UploadLimit    int64         // bytes per second; 0: the target's
 	Before, After  []string
 	HookTimeout    time.Duration
 	Keep           Keep

@@ -72,7 +72,7 @@ func TestParseEverything(t *testing.T) {
 	}
 	want.Filesets = map[string]config.Fileset{"uploads": {
 		Paths: []string{"/srv/uploads", "/srv/scans"}, Exclude: []string{"*.tmp"}, Targets: []string{"local"}, Databases: []string{"app"},
-		Schedule: "47 2 * * *", ForgetSchedule: "every 1d", UploadLimit: 2 << 20, Before: []string{"/bin/quiesce", "app", "app"}, After: []string{"/bin/wake", "app"},
+		Schedule: "47 2 * * *", ForgetSchedule: "every 1d", RPO: 24 * time.Hour, UploadLimit: 2 << 20, Before: []string{"/bin/quiesce", "app", "app"}, After: []string{"/bin/wake", "app"},
 		HookTimeout: 30 * time.Second, Keep: config.Keep{Last: 2, Monthly: 12},
 	}}
 	want.Daemon = config.Daemon{Listen: "127.0.0.1:9464", Token: config.EnvSecret("PAGE_TOKEN"), Socket: "/run/emsafe/x.sock", Heavy: 3, Ping: config.FileSecret("/etc/ping")}
