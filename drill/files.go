@@ -25,6 +25,7 @@ type Pairing struct {
 	SQL     string // gives the path of a file in each row; "": only a sample is taken
 	Root    string // of paths that are not absolute
 	Sample  int    // files that are restored
+	Read    string // how much of the repository's data is read, as restic has it; "": none
 	Open    func(ctx context.Context, b storage.Bucket) (*restic.Repository, error)
 }
 
@@ -85,6 +86,9 @@ func (a *attempt) pair(ctx context.Context, t storage.Target, e *catalog.Entry, 
 				return f
 			}
 			f.got = fmt.Sprintf("%d of %d files of point %s, %d bytes; %d compared with the live file by digest", seen.Restored, seen.Files, p.ID, seen.Bytes, seen.Compared)
+			if a.Files.Read != "" {
+				f.got += "; " + a.Files.Read + " of the repository's data read"
+			}
 			if len(seen.Wrong) > 0 {
 				a.private("files that came back wrong: " + strings.Join(seen.Wrong, "; "))
 				f.verdict, f.got = Fail, fmt.Sprintf("%d of %d files came back wrong", len(seen.Wrong), len(seen.Wrong)+seen.Restored)
@@ -158,6 +162,9 @@ func (a *attempt) sample(ctx context.Context, b storage.Bucket, p *point.Point, 
 	folder, err := s.folder("files")
 	if err == nil {
 		seen, err = restore.Sample(ctx, r, p.Files.Snapshot, a.Files.Sample, folder, wanted)
+	}
+	if err == nil && a.Files.Read != "" {
+		err = r.CheckUnlocked(ctx, a.Files.Read)
 	}
 	return seen, errors.Join(err, s.remove())
 }

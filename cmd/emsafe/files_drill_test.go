@@ -27,7 +27,7 @@ func TestDrillOfFiles(t *testing.T) {
 	}
 	h.must("backup")
 	h.must(drill...)
-	if out := h.must("drill", "show", "--json"); !strings.Contains(out, "all 30 are") || !strings.Contains(out, "5 of 30 files of point") || !strings.Contains(out, "5 compared with the live file") {
+	if out := h.must("drill", "show", "--json"); !strings.Contains(out, "all 30 are") || !strings.Contains(out, "5 of 30 files of point") || !strings.Contains(out, "5 compared with the live file") || !strings.Contains(out, "1% of the repository's data read") {
 		t.Error(out)
 	}
 	// Rows that came since name files that no snapshot has yet: the backup of the

@@ -188,8 +188,12 @@ func (s *site) pairing(p config.Pairing, ids seal.Identities) *drill.Pairing {
 	if paths := s.cfg.Filesets[p.Fileset].Paths; root == "" && len(paths) == 1 {
 		root = paths[0]
 	}
+	read := ""
+	if p.Read > 0 {
+		read = fmt.Sprintf("%d%%", p.Read)
+	}
 	return &drill.Pairing{
-		Fileset: p.Fileset, SQL: p.SQL, Root: root, Sample: min(int(p.Sample), sampleMost),
+		Read: read, Fileset: p.Fileset, SQL: p.SQL, Root: root, Sample: min(int(p.Sample), sampleMost),
 		Open: func(ctx context.Context, b storage.Bucket) (*restic.Repository, error) {
 			return s.openRepository(ctx, b, p.Fileset, func() (seal.Identities, error) { return ids, nil })
 		},

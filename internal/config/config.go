@@ -217,6 +217,7 @@ type Pairing struct {
 	SQL     string
 	Root    string
 	Sample  Count
+	Read    Percent // of the repository's data
 }
 
 // Check is one of SQL, Command and Service, and what is expected of it.

@@ -76,4 +76,8 @@ var pairKeys = []key{
 		what:  "How many files of the snapshot, chosen at random, are restored and compared.",
 		why:   "By their digest with the live file where that has not changed since, and by their size otherwise; restic checks every block that it reads.",
 		field: func(a at) any { return &a.database.Drill.Files.Sample }},
+	{path: "databases.*.drill.files.read", kind: kindPercent, def: "1%", example: "10%",
+		what:  "How much of the repository's data is read and held against its hashes, chosen at random.",
+		why:   "A flipped bit is only found by reading; week by week all of it gets its turn.",
+		field: func(a at) any { return &a.database.Drill.Files.Read }},
 }

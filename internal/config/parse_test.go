@@ -64,10 +64,10 @@ func TestParseEverything(t *testing.T) {
 							"home":   {URL: "http://localhost:{port}/", Header: "Content-Type: text/html", Content: "Welcome"},
 						}},
 					},
-					Files: config.Pairing{Fileset: "uploads", SQL: "SELECT path FROM pictures", Root: "/srv/uploads", Sample: 50},
+					Files: config.Pairing{Fileset: "uploads", SQL: "SELECT path FROM pictures", Root: "/srv/uploads", Sample: 50, Read: 5},
 				}, Keep: config.Keep{Last: 3, Daily: 7, Within: 48 * time.Hour}},
 			"blog": {Path: "/srv/$blog.db", MaxHold: 250 * time.Millisecond, MaxSnapshot: 10 * time.Minute, MaxWALGrowth: 1 << 30,
-				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second, Drill: config.Drill{Limit: time.Hour, Rows: 50, Files: config.Pairing{Sample: 20}}},
+				FullEvery: 7 * 24 * time.Hour, FullShare: 50, Unchanged: "heartbeat", Interval: 10 * time.Second, Drill: config.Drill{Limit: time.Hour, Rows: 50, Files: config.Pairing{Sample: 20, Read: 1}}},
 		},
 	}
 	want.Filesets = map[string]config.Fileset{"uploads": {
@@ -208,7 +208,7 @@ func TestRenderRoundTrip(t *testing.T) {
 				Path: path.Draw(t, "database"), Targets: []string{"null", "123"}, AllowBlock: rapid.Bool().Draw(t, "block"),
 				MaxHold:     time.Duration(rapid.Int64Range(10, 60000).Draw(t, "hold")) * time.Millisecond,
 				MaxSnapshot: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "snapshot")) * time.Millisecond, MaxWALGrowth: rapid.Int64Range(1<<20, 1<<50).Draw(t, "growth"),
-				FullEvery: time.Duration(rapid.Int64Range(1, 5256000).Draw(t, "full")) * time.Minute, FullShare: config.Percent(rapid.IntRange(0, 100).Draw(t, "share")), Drill: config.Drill{Limit: time.Hour, Rows: 50, Files: config.Pairing{Sample: 20}},
+				FullEvery: time.Duration(rapid.Int64Range(1, 5256000).Draw(t, "full")) * time.Minute, FullShare: config.Percent(rapid.IntRange(0, 100).Draw(t, "share")), Drill: config.Drill{Limit: time.Hour, Rows: 50, Files: config.Pairing{Sample: 20, Read: 1}},
 				Unchanged: rapid.SampledFrom([]string{"heartbeat", "skip"}).Draw(t, "unchanged"), Continuous: rapid.Bool().Draw(t, "continuous"),
 				Keep:     config.Keep{Weekly: config.Count(rapid.IntRange(0, 10).Draw(t, "weekly"))},
 				Interval: time.Duration(rapid.Int64Range(1000, 86400000).Draw(t, "interval")) * time.Millisecond,

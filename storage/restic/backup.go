@@ -169,8 +169,16 @@ func literal(path string) string {
 // Check looks whether the repository is whole; subset says how much of the data
 // is read as well, as restic has it (5%, 100M, 1/10), and "" reads none: a
 // flipped bit is only found by reading.
-func (r *Repository) Check(ctx context.Context, subset string) error {
-	args := []string{"check"}
+func (r *Repository) Check(ctx context.Context, subset string) error { return r.check(ctx, subset) }
+
+// CheckUnlocked is Check for credentials that may only read. A backup that goes on
+// meanwhile may be taken for damage.
+func (r *Repository) CheckUnlocked(ctx context.Context, subset string) error {
+	return r.check(ctx, subset, "--no-lock")
+}
+
+func (r *Repository) check(ctx context.Context, subset string, more ...string) error {
+	args := append([]string{"check"}, more...)
 	if subset != "" {
 		args = append(args, "--read-data-subset="+subset)
 	}

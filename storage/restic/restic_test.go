@@ -175,6 +175,7 @@ func TestDamage(t *testing.T) {
 		t.Error("without reading it was found:", err)
 	}
 	want(t, r.Check(t.Context(), "100%"), fault.Damaged, "check")
+	want(t, r.CheckUnlocked(t.Context(), "100%"), fault.Damaged, "check")
 	uncached := *r
 	uncached.Cache = ""
 	if err := uncached.Restore(t.Context(), "latest", t.TempDir(), nil); err == nil {
