@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"emsafe/internal/config"
 	"emsafe/internal/fault"
 	"emsafe/internal/finding"
 	"emsafe/internal/journal"
@@ -151,11 +152,14 @@ func (s *site) ownFiles() []harden.Own {
 }
 
 func (s *site) waivers() []finding.Waiver {
-	var list []finding.Waiver
-	for _, name := range slices.Sorted(maps.Keys(s.cfg.Waivers)) {
-		w := s.cfg.Waivers[name]
+	return waiverList(s.cfg.Waivers)
+}
+
+func waiverList(waivers map[string]config.Waiver) (list []finding.Waiver) {
+	for _, name := range slices.Sorted(maps.Keys(waivers)) {
+		w := waivers[name]
 		until, _ := time.Parse(time.DateOnly, w.Until) // the configuration was checked
-		list = append(list, finding.Waiver{Name: name, ID: w.Finding, Subject: w.Subject, Reason: w.Reason, Until: until})
+		list = append(list, finding.Waiver{Name: name, ID: w.Finding, Subject: w.Subject, Reason: w.Reason, Owner: w.Owner, Until: until})
 	}
 	return list
 }

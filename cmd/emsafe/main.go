@@ -99,7 +99,7 @@ func (p *program) app() *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			p.initCommand(), p.backupCommand(), p.listCommand(), p.showCommand(), p.statusCommand(), p.verifyCommand(), p.pruneCommand(), p.restoreCommand(), p.daemonCommand(), p.targetCommand(), p.hardenCommand(), p.evaluateCommand(), p.logCommand(), p.serviceCommand(), p.metricsCommand(), p.notifyCommand(),
+			p.initCommand(), p.backupCommand(), p.listCommand(), p.showCommand(), p.statusCommand(), p.verifyCommand(), p.pruneCommand(), p.restoreCommand(), p.daemonCommand(), p.targetCommand(), p.hardenCommand(), p.auditCommand(), p.evaluateCommand(), p.logCommand(), p.serviceCommand(), p.metricsCommand(), p.notifyCommand(),
 			p.filesCommand(),
 			p.drillCommand(),
 			p.runbookCommand(), p.incidentCommand(), p.exerciseCommand(), p.renderCommand(),

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"emsafe/drill/audit"
 	"emsafe/internal/config"
 	"emsafe/internal/fault"
 )
@@ -14,7 +15,7 @@ import (
 // a test holds docs/ against them.
 func (p *program) referenceCommand() *cli.Command {
 	return &cli.Command{
-		Name: "reference", Usage: "print a generated document", ArgsUsage: "cli|man|errors|configuration", Hidden: true,
+		Name: "reference", Usage: "print a generated document", ArgsUsage: "cli|man|errors|configuration|audit", Hidden: true,
 		Action: func(c *cli.Context) error {
 			text, err := p.reference(c.Args().First())
 			if err != nil {
@@ -36,8 +37,10 @@ func (p *program) reference(what string) ([]byte, error) {
 		return errorReference(), nil
 	case "configuration":
 		return config.Reference(), nil
+	case "audit":
+		return audit.Reference(), nil
 	}
-	return nil, usage("there is a reference of cli, man, errors and configuration, not of %q", what)
+	return nil, usage("there is a reference of cli, man, errors, configuration and audit, not of %q", what)
 }
 
 // eachCommand visits the visible commands with their full names, depth first.

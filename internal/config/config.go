@@ -176,6 +176,7 @@ type Waiver struct {
 	Finding string // its id
 	Subject string // pattern; "": all
 	Reason  string
+	Owner   string // who answers for it; "": nobody
 	Until   string // day, as 2027-01-31
 }
 

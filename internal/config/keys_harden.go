@@ -48,6 +48,10 @@ var hardenKeys = []key{
 		what:  "Why.",
 		why:   "Somebody will ask in a year.",
 		field: func(a at) any { return &a.waiver.Reason }},
+	{path: "waivers.*.owner", kind: kindText, computed: "nobody", example: "kim",
+		what:  "Who answers for it. In a file for `emsafe audit --waivers` it is required.",
+		why:   "A risk without an owner is nobody's.",
+		field: func(a at) any { return &a.waiver.Owner }},
 	{path: "waivers.*.until", kind: kindText, required: true, form: dayOK, example: `"2027-06-30"`,
 		what:  "The day on which it ends, in quotes.",
 		why:   "A year at most is usual.",
@@ -68,7 +72,7 @@ func unitOK(s string) (why, hint string) {
 
 func findingOK(s string) (why, hint string) {
 	if !findingForm.MatchString(s) {
-		return "is no finding: " + quoted(s), "as in EMS-FILE-001; `emsafe harden check` shows them"
+		return "is no finding: " + quoted(s), "as in EMS-FILE-001; `emsafe harden check` and `emsafe audit` show them"
 	}
 	return "", ""
 }

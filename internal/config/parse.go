@@ -44,23 +44,35 @@ type spot struct{ line, column, width int }
 // what lies beside it by default; env looks up ${NAME}. If there are problems
 // the Config is nil, and the problems are all that the file has.
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, Problems) {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	p := &parse{
-		file: name, env: env, lines: newLines(data), places: map[string]spot{}, meant: map[string]bool{},
-		config: &Config{File: name, Targets: map[string]Target{}, Databases: map[string]Database{}, Filesets: map[string]Fileset{}, Notify: map[string]Channel{}, Waivers: map[string]Waiver{}, origins: map[string]Origin{}},
-	}
+	p := newParse(name, &data, env)
 	if root := p.tree(data); root != nil {
 		p.root(root)
 	}
-	if len(p.problems) > 0 {
-		for i := range p.problems { // now that all secrets are known
-			if p.problems[i].width > 0 {
-				p.problems[i].Source = p.lines.source(p.problems[i].Line)
-			}
-		}
-		return nil, p.problems.sorted()
+	if problems := p.all(); problems != nil {
+		return nil, problems
 	}
 	return p.config, nil
+}
+
+func newParse(name string, data *[]byte, env func(string) (string, bool)) *parse {
+	*data = bytes.TrimPrefix(*data, []byte("\xef\xbb\xbf"))
+	return &parse{
+		file: name, env: env, lines: newLines(*data), places: map[string]spot{}, meant: map[string]bool{},
+		config: &Config{File: name, Targets: map[string]Target{}, Databases: map[string]Database{}, Filesets: map[string]Fileset{}, Notify: map[string]Channel{}, Waivers: map[string]Waiver{}, origins: map[string]Origin{}},
+	}
+}
+
+// all are the problems with their lines, now that all secrets are known.
+func (p *parse) all() Problems {
+	if len(p.problems) == 0 {
+		return nil
+	}
+	for i := range p.problems {
+		if p.problems[i].width > 0 {
+			p.problems[i].Source = p.lines.source(p.problems[i].Line)
+		}
+	}
+	return p.problems.sorted()
 }
 
 func (p *parse) root(n *yaml.Node) {

@@ -83,7 +83,7 @@ func TestParseEverything(t *testing.T) {
 		SSH: []string{"198.51.100.7"}, Docs: []string{"/docs"}, Health: "/up", Login: []string{"/login"}, BodyLimit: 50 << 20, Rate: 30, LoginRate: 5, GuardUser: "me",
 		GuardHash: config.FileSecret("/etc/emsafe/guard.hash"), Certificate: "/etc/ssl/app/fullchain.pem", CertificateKey: "/etc/ssl/app/privkey.pem", Logs: "/var/log/web", HTTPPort: 8080, HTTPSPort: 8443,
 	}
-	want.Waivers = map[string]config.Waiver{"disk": {Finding: "EMS-DISK-003", Subject: "/srv", Reason: "the provider does it", Until: "2027-06-30"}}
+	want.Waivers = map[string]config.Waiver{"disk": {Finding: "EMS-DISK-003", Subject: "/srv", Reason: "the provider does it", Owner: "kim", Until: "2027-06-30"}}
 	want.Notify = map[string]config.Channel{
 		"chat":  {URL: config.EnvSecret("CHAT"), Service: "matrix", Token: config.EnvSecret("TOKEN"), Room: "!a:b", Security: "starttls"},
 		"ops":   {Service: "json", SMTP: "mail.example.org:465", Security: "tls", User: "u", Password: config.FileSecret("/etc/password"), From: "emsafe@example.org", To: []string{"ops@example.org"}},

@@ -101,6 +101,10 @@ var (
 		"Earlier backups are untouched.", "`emsafe status` shows which, and why; `emsafe backup` takes one now.")
 	Findings = kind("findings", 23, "Something is open that is not to be.",
 		"Nothing was changed.", "Mend what is shown, worst first; `emsafe harden apply` does what it can. What is to be lived with gets a waiver, with a reason and a day.")
+	AuditOpen = kind("audit-open", 1, "An audit found something open, or a plan that claims what does not hold.",
+		"Nothing was changed, neither here nor at the service.", "Mend what is shown, worst first: `emsafe render` writes configuration for much of it. What is to be lived with gets a waiver, with a reason, an owner and a day.")
+	AuditUnclear = kind("audit-unclear", 2, "An audit found nothing open, but something could not be checked.",
+		"Nothing was changed, neither here nor at the service.", "Read the lines that begin with ERROR: is the service up, and may this user see what was to be looked at?")
 	Usage = kind("usage", 64, "The command line is wrong.",
 		"Nothing was done.", "See `emsafe help` and the command's --help.")
 	Config = kind("configuration", 78, "The configuration cannot be used.",

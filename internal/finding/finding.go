@@ -65,6 +65,7 @@ type Waiver struct {
 	ID      string    `json:"finding"`
 	Subject string    `json:"subject,omitempty"` // a pattern as of a shell; "": all
 	Reason  string    `json:"reason"`
+	Owner   string    `json:"owner,omitempty"` // who answers for it
 	Until   time.Time `json:"until"`
 }
 
@@ -91,15 +92,19 @@ func Waive(list []Finding, waivers []Waiver, now time.Time) []Finding {
 			}
 		}
 		if over {
-			out = append(out, Finding{
-				ID: expired, Severity: Medium, Title: "a waiver has expired", Subject: w.Name,
-				Found: fmt.Sprintf("%s was waived until %s: %s", w.ID, w.Until.Format(time.DateOnly), w.Reason),
-				Why:   "What it covered counts again.", Remedy: "Mend what it covered, or decide anew, with a new date.",
-			})
+			out = append(out, expiredWaiver(w))
 		}
 	}
 	Sort(out)
 	return out
+}
+
+func expiredWaiver(w Waiver) Finding {
+	return Finding{
+		ID: expired, Severity: Medium, Title: "a waiver has expired", Subject: w.Name,
+		Found: fmt.Sprintf("%s was waived until %s: %s", w.ID, w.Until.Format(time.DateOnly), w.Reason),
+		Why:   "What it covered counts again.", Remedy: "Mend what it covered, or decide anew, with a new date.",
+	}
 }
 
 // Sort puts the worst first.

@@ -80,3 +80,66 @@ func TestOutputs(t *testing.T) {
 		t.Error(s, err)
 	}
 }
+
+func checks() []Check {
+	f := func(id string, s Severity, r Result) Check {
+		return Check{Finding: Finding{ID: id, Severity: s, Title: id, Subject: "/srv", Found: "found"}, Result: r, Phase: "data", Reason: map[Result]string{Skip: "not asked", Error: "cut off"}[r]}
+	}
+	return []Check{f("EMS-A", High, Pass), f("EMS-B", Low, Fail), f("EMS-C", High, Fail), f("EMS-D", High, Skip), f("EMS-E", High, Error), f("EMS-F", Critical, Warn)}
+}
+
+func TestWaiveChecks(t *testing.T) {
+	t.Parallel()
+	failing := func(list []Check) (ids []string) {
+		for _, c := range list {
+			if c.Failing(High) {
+				ids = append(ids, c.ID)
+			}
+		}
+		return ids
+	}
+	for name, c := range map[string]struct {
+		w    Waiver
+		want string
+	}{
+		"of another": {Waiver{ID: "EMS-Z", Until: now.Add(time.Hour)}, "EMS-C"},
+		"covers":     {Waiver{ID: "EMS-C", Until: now.Add(time.Hour)}, ""},
+		"expired":    {Waiver{ID: "EMS-C", Until: now}, "EMS-C EMS-WAIVER-001"},
+		"of a pass":  {Waiver{ID: "EMS-A", Until: now.Add(time.Hour)}, "EMS-C"},
+	} {
+		list := WaiveChecks(checks(), []Waiver{c.w}, "playbooks", now)
+		if got := strings.Join(failing(list), " "); got != c.want {
+			t.Errorf("%s: %s", name, got)
+		}
+		if name == "of a pass" && list[len(list)-1].Waiver != nil {
+			t.Error("what passes is waived")
+		}
+	}
+}
+
+func TestCheckOutputs(t *testing.T) {
+	t.Parallel()
+	list := WaiveChecks(checks(), []Waiver{{ID: "EMS-B", Owner: "kim", Reason: "known", Until: now.Add(time.Hour)}}, "playbooks", now)
+	var b bytes.Buffer
+	if err := JUnitChecks(&b, "audit", list, Medium); err != nil {
+		t.Fatal(err)
+	}
+	var suite struct {
+		Failures int `xml:"failures,attr"`
+		Errors   int `xml:"errors,attr"`
+		Skipped  int `xml:"skipped,attr"`
+		Tests    int `xml:"tests,attr"`
+	}
+	if err := xml.Unmarshal(b.Bytes(), &suite); err != nil || suite.Failures != 1 || suite.Errors != 1 || suite.Skipped != 2 || suite.Tests != 6 || !strings.Contains(b.String(), "waived by kim") {
+		t.Errorf("%+v %v\n%s", suite, err, b.String())
+	}
+	b.Reset()
+	if err := SARIFChecks(&b, "emsafe", "1", list); err != nil {
+		t.Fatal(err)
+	}
+	for id, in := range map[string]bool{"EMS-A": false, "EMS-C": true, "EMS-D": false, "EMS-F": true} {
+		if strings.Contains(b.String(), `"ruleId": "`+id+`"`) != in {
+			t.Errorf("%s: %v", id, in)
+		}
+	}
+}
