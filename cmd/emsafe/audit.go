@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"emsafe/drill/audit"
+	"emsafe/internal/command"
 	"emsafe/internal/config"
 	"emsafe/internal/fault"
 	"emsafe/internal/finding"
@@ -103,7 +105,7 @@ func auditVerdict(r *audit.Report, from finding.Severity) error {
 }
 
 func (p *program) auditOptions(c *cli.Context) (audit.Options, error) {
-	o := audit.Options{Host: c.Bool("host"), Repo: c.String("repo"), Intrusive: c.Bool("intrusive"), Logs: c.StringSlice("log"), Run: runForSecret, Now: p.now}
+	o := audit.Options{Host: c.Bool("host"), Repo: c.String("repo"), Intrusive: c.Bool("intrusive"), Logs: c.StringSlice("log"), Run: runForAudit, Now: p.now}
 	if c.NArg() > 1 {
 		return o, usage("audit takes one URL, not %d", c.NArg())
 	}
@@ -154,6 +156,15 @@ func (p *program) auditOptions(c *cli.Context) (audit.Options, error) {
 		o.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
 	return o, nil
+}
+
+// runForAudit runs a command that only lists, and says if there is none.
+func runForAudit(ctx context.Context, argv []string) ([]byte, error) {
+	out, err := runForSecret(ctx, argv)
+	if command.NotFound(err) {
+		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return out, err
 }
 
 // webAddress reads an address; without a scheme it is one with TLS.
@@ -265,13 +276,20 @@ func (p *program) showAudit(r *audit.Report, format string, from finding.Severit
 
 func (p *program) auditText(r *audit.Report) {
 	color := map[finding.Result]string{finding.Fail: "31", finding.Warn: "33", finding.Error: "35"}
-	waived := 0
+	waived, unknown, reasons := 0, map[string][]string{}, []string(nil)
 	for _, c := range r.Checks {
 		switch {
 		case c.Waiver != nil:
 			waived++
 			continue
 		case color[c.Result] == "":
+			continue
+		}
+		if c.Result == finding.Error {
+			if unknown[c.Reason] == nil {
+				reasons = append(reasons, c.Reason)
+			}
+			unknown[c.Reason] = append(unknown[c.Reason], c.ID)
 			continue
 		}
 		p.print.line("%s %-8s %s  %s", p.print.paint(color[c.Result], strings.ToUpper(string(c.Result))), c.Severity, c.ID, c.Title)
@@ -283,14 +301,14 @@ func (p *program) auditText(r *audit.Report) {
 			}
 			p.print.line("         | %s", e)
 		}
-		if c.Result == finding.Error {
-			continue
-		}
 		p.print.line("         why:    %s", c.Why)
 		p.print.line("         remedy: %s", c.Remedy)
 		if by := audit.Mended(c); by != "" {
 			p.print.line("         try:    %s", by)
 		}
+	}
+	for _, reason := range reasons {
+		p.print.line("%s %s: %s", p.print.paint("35", "ERROR"), reason, strings.Join(unknown[reason], " "))
 	}
 	if reasons, ids := r.Skips(); len(reasons) > 0 {
 		for _, reason := range reasons {

@@ -28,7 +28,8 @@ const (
 	workers      = 4
 )
 
-// Run runs a command and returns what it printed.
+// Run runs a command and returns what it printed. The error wraps
+// fs.ErrNotExist if there is no such program.
 type Run func(ctx context.Context, argv []string) ([]byte, error)
 
 // Options say what to look at.
@@ -111,7 +112,13 @@ func Look(ctx context.Context, o Options) *Report {
 		r.Requests = int(min(a.c.made.Load(), a.c.limit))
 		a.c.http.CloseIdleConnections()
 	}
-	//HOST
+	if o.Host {
+		a.machine(ctx)
+	}
+	if o.Repo != "" {
+		r.Repo = o.Repo
+		a.source()
+	}
 	a.rest(ctx)
 	r.Checks, r.Ended = a.checks, o.Now().UTC()
 	finding.SortChecks(r.Checks)

@@ -34,6 +34,7 @@ type Coverage struct {
 // grades.
 func (r *Report) Conclude(waivers []finding.Waiver, plan []byte, now time.Time) {
 	r.Checks = finding.WaiveChecks(r.Checks, waivers, string(Playbooks), now)
+	r.settle()
 	r.Coverage = coverage(r.Checks)
 	r.Grade = grade(r.Checks, r.Coverage)
 	if plan != nil {
