@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -38,6 +39,8 @@ type door struct {
 	row   int      // how often the same path was asked in a row
 	items []string // nothing that the audit does may change them
 	wrote int
+
+	inside atomic.Int64 // requests
 }
 
 const description = `{"openapi":"3.1.0","paths":{
@@ -88,6 +91,16 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			line += "\nINFO sqlalchemy.engine SELECT id FROM items WHERE name = 'kim'"
 		}
 		fmt.Fprintln(d.log, line)
+	}
+	if d.fault["takes few"] {
+		defer d.inside.Add(-1)
+		if d.inside.Add(1) > 5 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if r.Method == http.MethodGet {
+			io.Copy(io.Discard, r.Body) //nolint:errcheck // as an application that takes a request whole
+		}
 	}
 	if d.limited(r) {
 		w.Header().Set("Retry-After", "1")
