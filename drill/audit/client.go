@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -33,6 +34,8 @@ type client struct {
 	made   atomic.Int64
 	limit  int64
 	roots  *x509.CertPool
+	pace   atomic.Int64 // between requests; 0: none
+	turn   sync.Mutex
 }
 
 func newClient(o Options) *client {
@@ -94,17 +97,41 @@ type answer struct {
 }
 
 // do asks. A 503 is asked again, once: a proxy that has just lost sight of its
-// application says so for a second.
+// application says so for a second. Who is slowed down waits, and goes on at a
+// slower pace: an audit that runs into a limit sees nothing but the limit.
 func (c *client) do(ctx context.Context, r request) answer {
-	a := c.once(ctx, r)
-	if a.status == http.StatusServiceUnavailable && !r.once {
+	for try := 0; ; try++ {
+		c.wait(ctx)
+		a := c.once(ctx, r)
+		slowed := a.status == http.StatusTooManyRequests && try < 2
+		if r.once || ctx.Err() != nil || !slowed && (a.status != http.StatusServiceUnavailable || try > 0) {
+			return a
+		}
+		if slowed {
+			c.pace.Store(int64(slower))
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
-			a = c.once(ctx, r)
 		}
 	}
-	return a
+}
+
+// slower is the time between requests, once a limit was met.
+const slower = 40 * time.Millisecond
+
+// wait keeps to the pace.
+func (c *client) wait(ctx context.Context) {
+	pace := time.Duration(c.pace.Load())
+	if pace == 0 {
+		return
+	}
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-time.After(pace):
+	}
 }
 
 func (c *client) once(ctx context.Context, r request) answer {

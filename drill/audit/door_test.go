@@ -94,7 +94,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if d.fault["takes few"] {
 		defer d.inside.Add(-1)
-		if d.inside.Add(1) > 5 {
+		if d.inside.Add(1) > 20 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}

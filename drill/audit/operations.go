@@ -62,9 +62,9 @@ func (a *audit) operations(ctx context.Context) {
 		switch {
 		case x.err != nil:
 			left = append(left, x.line())
-		case x.refused() || x.status == http.StatusTooManyRequests:
-			guarded = append(guarded, x)
-		case redirectsToLogin(x):
+		case x.status == http.StatusTooManyRequests:
+			left = append(left, x.line()+": slowed down")
+		case x.refused(), redirectsToLogin(x):
 			guarded = append(guarded, x)
 		default:
 			open = append(open, x)
