@@ -151,9 +151,9 @@ func (a *audit) say(id string, result finding.Result, subject, found, reason str
 		switch {
 		case a.URL != nil && (rule.Scope == outside || rule.Scope == intrusive):
 			subject = a.URL.String()
-		case rule.Scope == source:
+		case rule.Scope == source && a.Repo != "":
 			subject = a.Repo
-		case rule.Scope == inside:
+		case rule.Scope == inside && a.Host:
 			subject = "host"
 		default:
 			subject = "-"

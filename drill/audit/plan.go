@@ -78,8 +78,11 @@ func against(plan []byte, checks []finding.Check) []Item {
 func (i *Item) judge(checks []finding.Check) {
 	i.State = Holds
 	worse := func(state, why string) {
-		if i.State != Broken {
-			i.State = state
+		if i.State == Broken && state == Unproven {
+			return
+		}
+		if i.State != state { // what was unproven matters no more
+			i.State, i.Why = state, nil
 		}
 		if !slices.Contains(i.Why, why) {
 			i.Why = append(i.Why, why)
