@@ -18,7 +18,7 @@ STATICCHECK := v0.8.2
 # The parts that `emsafe render` writes for. Their packages start services where
 # there is an init system, so `make test` does not install them, and skips what
 # they are for.
-PARTS := nginx:nginx-light caddy:caddy nft:nftables fail2ban-regex:fail2ban logrotate:logrotate curl:curl ip:iproute2
+PARTS := nginx:nginx-light caddy:caddy uvicorn:uvicorn uvicorn:python3-fastapi nft:nftables fail2ban-regex:fail2ban logrotate:logrotate curl:curl ip:iproute2
 
 .PHONY: build demo test bench soak docs screenshots deps tools parts clean
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 )
 
 // bursts asks quickly: at most sixty times a page, and sixty times with wrong
@@ -108,21 +109,21 @@ func (a *audit) body(ctx context.Context) {
 	patient.Timeout = 3 * patience
 	resp, err := patient.Do(req)
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) || sent.n == 0 {
+		if errors.Is(err, context.DeadlineExceeded) || sent.n.Load() == 0 {
 			a.failed("EMS-BODY-001", "", err)
 			return
 		}
-		a.warn("EMS-BODY-001", "", fmt.Sprintf("limited, with the wrong answer: the connection was cut after %d KiB", sent.n>>10), asked)
+		a.warn("EMS-BODY-001", "", fmt.Sprintf("limited, with the wrong answer: the connection was cut after %d KiB", sent.n.Load()>>10), asked)
 		return
 	}
 	defer resp.Body.Close()
-	evidence := fmt.Sprintf("%s → %d after %d KiB", asked, resp.StatusCode, sent.n>>10)
+	evidence := fmt.Sprintf("%s → %d after %d KiB", asked, resp.StatusCode, sent.n.Load()>>10)
 	switch {
 	case resp.StatusCode == http.StatusRequestEntityTooLarge:
 		a.pass("EMS-BODY-001", "", "refused", evidence)
-	case resp.StatusCode == http.StatusBadGateway, sent.n < tooLarge/2 && resp.StatusCode >= 400 && resp.StatusCode != 401 && resp.StatusCode != 403:
+	case resp.StatusCode == http.StatusBadGateway, sent.n.Load() < tooLarge/2 && resp.StatusCode >= 400 && resp.StatusCode != 401 && resp.StatusCode != 403:
 		a.warn("EMS-BODY-001", "", "limited, with the wrong code", evidence)
-	case sent.n < tooLarge/2 && resp.StatusCode >= 400:
+	case sent.n.Load() < tooLarge/2 && resp.StatusCode >= 400:
 		a.pass("EMS-BODY-001", "", "refused before it was read", evidence)
 	default:
 		a.fail("EMS-BODY-001", "", "read to its end", evidence)
@@ -134,13 +135,14 @@ type filler struct{}
 
 func (filler) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte("x"), len(p))), nil }
 
+// counted is read by the transport, which may go on after the answer.
 type counted struct {
 	r io.Reader
-	n int64
+	n atomic.Int64
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.n += int64(n)
+	c.n.Add(int64(n))
 	return n, err
 }

@@ -51,7 +51,7 @@ func (a *audit) cors(ctx context.Context) {
 	var ask []request
 	for _, p := range paths {
 		for _, origin := range []string{origins[0], "null"} {
-			ask = append(ask, request{method: http.MethodOptions, path: p, header: map[string]string{"Origin": origin, "Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": "authorization"}})
+			ask = append(ask, request{method: http.MethodOptions, path: p, header: map[string]string{"Origin": origin, "Access-Control-Request-Method": "DELETE"}})
 		}
 	}
 	var may []string

@@ -59,6 +59,61 @@ func serve(t *testing.T, kind string) *service {
 	return s
 }
 
+// serveFastAPI is testdata/api.py, where Debian's FastAPI and uvicorn are.
+func serveFastAPI(t *testing.T) *service {
+	t.Helper()
+	const python = "/usr/bin/python3" // whose packages Debian's are
+	if err := exec.Command(python, "-c", "import fastapi, uvicorn").Run(); err != nil {
+		t.Skip("there is no FastAPI: make parts installs it")
+	}
+	s := &service{t: t, dir: t.TempDir(), port: fmt.Sprint(free(t))}
+	cmd := exec.Command(python, "testdata/api.py", s.dir, s.port)
+	said, err := os.Create(filepath.Join(s.dir, "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { cmd.Wait(); close(done) }() //nolint:errcheck // what it said is shown
+	t.Cleanup(func() {
+		cmd.Process.Kill() //nolint:errcheck // it may be gone
+		<-done
+		said.Close()
+	})
+	s.until(done, said.Name(), func() error {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+	return s
+}
+
+// until waits until a process is ready, and no longer than it lives.
+func (s *service) until(done <-chan struct{}, said string, ready func() error) {
+	s.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return
+		}
+		select {
+		case <-done:
+			text, _ := os.ReadFile(said)
+			s.t.Fatalf("it has ended: %s", text)
+		case <-s.t.Context().Done():
+			s.t.Fatal(err)
+		case <-tick.C:
+		}
+	}
+}
+
 // audited audits an address, and insists that the service's files but its log
 // are as before.
 func (s *service) audited(o Options) *Report {
@@ -151,17 +206,25 @@ func TestBare(t *testing.T) {
 	})
 }
 
+// TestBareFastAPI: FastAPI answers TRACE with 405, and believes what a client
+// says of its scheme if it is told to believe everybody.
+func TestBareFastAPI(t *testing.T) {
+	t.Parallel()
+	s := serveFastAPI(t)
+	s.wants(s.audited(Options{URL: s.url()}), strings.Replace(byProxy, "EMS-METHOD-001", "EMS-PROXY-001", 1), itsOwn)
+}
+
 // proxied is a service behind a proxy whose configuration `render` made.
 type proxied struct {
 	*service
 	answers render.Answers
+	roots   *x509.CertPool
 }
 
-func behind(t *testing.T) *proxied {
+func behind(t *testing.T, s *service) *proxied {
 	t.Helper()
-	s := serve(t, "sloppy")
 	dir := t.TempDir()
-	return &proxied{s, render.Answers{Domain: "localhost", Upstream: "127.0.0.1:" + s.port, Logs: dir, HTTPPort: free(t), HTTPSPort: free(t), BodyLimit: 1 << 20, Rate: 50, LoginRate: 10,
+	return &proxied{service: s, answers: render.Answers{Domain: "localhost", Upstream: "127.0.0.1:" + s.port, Logs: dir, HTTPPort: free(t), HTTPSPort: free(t), BodyLimit: 1 << 20, Rate: 50, LoginRate: 10,
 		Certificate: filepath.Join(dir, "cert.pem"), CertificateKey: filepath.Join(dir, "key.pem")}}
 }
 
@@ -217,23 +280,13 @@ func (p *proxied) run(env []string, argv ...string) {
 		<-done
 		said.Close()
 	})
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	p.until(done, said.Name(), func() error {
 		conn, err := tls.Dial("tcp", fmt.Sprint("127.0.0.1:", p.answers.HTTPSPort), &tls.Config{ServerName: "localhost", InsecureSkipVerify: true}) //nolint:gosec // whether it listens
 		if err == nil {
 			conn.Close()
-			return
 		}
-		select {
-		case <-done:
-			text, _ := os.ReadFile(said.Name())
-			p.t.Fatalf("%s has ended: %s", argv[0], text)
-		case <-p.t.Context().Done():
-			p.t.Fatal(err)
-		case <-tick.C:
-		}
-	}
+		return err
+	})
 }
 
 func (p *proxied) audit(roots *x509.CertPool) *Report {
@@ -267,7 +320,29 @@ func program(t *testing.T, name string) string {
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
 	nginx := program(t, "nginx")
-	p := behind(t)
+	each(t, func(t *testing.T, s *service, _ string) {
+		t.Helper()
+		p := behind(t, s)
+		p.nginx(t, nginx)
+		p.wants(p.audit(p.roots), itsOwn)
+	})
+}
+
+// each is a test of both services.
+func each(t *testing.T, test func(t *testing.T, s *service, passed string)) {
+	t.Helper()
+	t.Run("python", func(t *testing.T) {
+		t.Parallel()
+		test(t, serve(t, "sloppy"), "EMS-METHOD-001")
+	})
+	t.Run("FastAPI", func(t *testing.T) {
+		t.Parallel()
+		test(t, serveFastAPI(t), "")
+	})
+}
+
+func (p *proxied) nginx(t *testing.T, nginx string) {
+	t.Helper()
 	cert := certificate(t, "localhost", time.Now().AddDate(0, 0, 60))
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
@@ -283,10 +358,9 @@ func TestBehindNginx(t *testing.T) {
 	main := p.write("nginx.conf", user+" daemon off; worker_processes 1; pid "+dir+"/pid; error_log stderr; events {}\nhttp { access_log off; client_body_temp_path "+dir+"/1; proxy_temp_path "+dir+"/2; fastcgi_temp_path "+dir+
 		"/3; uwsgi_temp_path "+dir+"/4; scgi_temp_path "+dir+"/5; include "+dir+"/site.conf; }\n")
 	p.run(nil, nginx, "-c", main)
-	roots := x509.NewCertPool()
+	p.roots = x509.NewCertPool()
 	ca, _ := authority()
-	roots.AddCert(ca)
-	p.wants(p.audit(roots), itsOwn)
+	p.roots.AddCert(ca)
 }
 
 // TestBehindCaddy: so is what remains here, but for TRACE, which Caddy passes on.
@@ -294,7 +368,16 @@ func TestBehindNginx(t *testing.T) {
 func TestBehindCaddy(t *testing.T) {
 	t.Parallel()
 	caddy := program(t, "caddy")
-	p := behind(t)
+	each(t, func(t *testing.T, s *service, passed string) {
+		t.Helper()
+		p := behind(t, s)
+		p.caddy(t, caddy)
+		p.wants(p.audit(p.roots), itsOwn, passed)
+	})
+}
+
+func (p *proxied) caddy(t *testing.T, caddy string) {
+	t.Helper()
 	dir := p.answers.Logs
 	file := p.write("Caddyfile", p.rendered("caddy", "not remote_ip 127.0.0.0/8 ::1", "not remote_ip 192.0.2.1"))
 	p.run([]string{"HOME=" + dir, "XDG_DATA_HOME=" + dir + "/data", "XDG_CONFIG_HOME=" + dir + "/config", "CADDY_ADMIN=127.0.0.1:" + fmt.Sprint(free(t))}, caddy, "run", "--config", file, "--adapter", "caddyfile")
@@ -302,7 +385,6 @@ func TestBehindCaddy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(root)
-	p.wants(p.audit(roots), itsOwn, "EMS-METHOD-001")
+	p.roots = x509.NewCertPool()
+	p.roots.AppendCertsFromPEM(root)
 }
