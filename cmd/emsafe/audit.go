@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -140,6 +141,9 @@ func (p *program) auditOptions(c *cli.Context) (audit.Options, error) {
 	if o.Repo != "" {
 		if info, err := os.Stat(o.Repo); err != nil || !info.IsDir() {
 			return o, usage("--repo: %s is no folder", o.Repo)
+		}
+		if o.Repo, err = filepath.Abs(o.Repo); err != nil {
+			return o, err
 		}
 	}
 	if file := c.String("openapi"); file != "" {

@@ -215,10 +215,14 @@ func (a *audit) ask(ctx context.Context, r request) answer {
 
 // askAll asks several things, a few at a time; the answers are in order.
 func (a *audit) askAll(ctx context.Context, list []request) []answer {
+	return a.many(ctx, list, workers)
+}
+
+func (a *audit) many(ctx context.Context, list []request, at int) []answer {
 	out := make([]answer, len(list))
 	next := make(chan int)
 	var wg sync.WaitGroup
-	for range workers {
+	for range at {
 		wg.Go(func() {
 			for i := range next {
 				out[i] = a.ask(ctx, list[i])

@@ -51,12 +51,12 @@ func (a *audit) bursts(ctx context.Context) {
 
 // burst asks until it is slowed down.
 func (a *audit) burst(ctx context.Context, r request) (asked int, slowed answer) {
-	list := make([]request, workers)
+	list := make([]request, burst/4)
 	for i := range list {
 		list[i] = r
 	}
 	for asked < burst {
-		for _, x := range a.askAll(ctx, list) {
+		for _, x := range a.many(ctx, list, len(list)) {
 			asked++
 			if x.status == http.StatusTooManyRequests || x.status == http.StatusServiceUnavailable {
 				return asked, x

@@ -84,7 +84,7 @@ type request struct {
 	header       map[string]string
 	body         string
 	to           *url.URL // nil: the service
-	once         bool     // a 503 is an answer
+	once         bool     // 429 and 503 are answers, and the pace is not kept
 }
 
 // answer is what came back, or why nothing did.
@@ -101,7 +101,9 @@ type answer struct {
 // slower pace: an audit that runs into a limit sees nothing but the limit.
 func (c *client) do(ctx context.Context, r request) answer {
 	for try := 0; ; try++ {
-		c.wait(ctx)
+		if !r.once {
+			c.wait(ctx)
+		}
 		a := c.once(ctx, r)
 		slowed := a.status == http.StatusTooManyRequests && try < 2
 		if r.once || ctx.Err() != nil || !slowed && (a.status != http.StatusServiceUnavailable || try > 0) {

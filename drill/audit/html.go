@@ -107,6 +107,9 @@ func (v view) Phase(c Coverage) report.Badge {
 	case c.Warned > 0:
 		return report.Badge{State: report.Missed, Words: "warnings"}
 	}
+	if c.Checked < c.Rules {
+		return report.Badge{State: report.Unclear, Words: "holds, as far as it was checked"}
+	}
 	return report.Badge{State: report.OK, Words: "holds"}
 }
 

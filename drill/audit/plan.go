@@ -3,7 +3,6 @@ package audit
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -76,18 +75,8 @@ func against(plan []byte, checks []finding.Check) []Item {
 }
 
 func (i *Item) judge(checks []finding.Check) {
-	i.State = Holds
-	worse := func(state, why string) {
-		if i.State == Broken && state == Unproven {
-			return
-		}
-		if i.State != state { // what was unproven matters no more
-			i.State, i.Why = state, nil
-		}
-		if !slices.Contains(i.Why, why) {
-			i.Why = append(i.Why, why)
-		}
-	}
+	var broken, reasons []string
+	unknown := map[string][]string{} // reason → rules
 	for _, name := range i.Names {
 		known := false
 		for _, c := range checks {
@@ -98,13 +87,27 @@ func (i *Item) judge(checks []finding.Check) {
 			switch {
 			case c.Waiver != nil, c.Result == finding.Pass, c.Result == finding.Warn && c.Phase == name:
 			case c.Result == finding.Fail, c.Result == finding.Warn:
-				worse(Broken, fmt.Sprintf("%s %s: %s: %s", c.ID, c.Result, c.Subject, c.Found))
+				broken = append(broken, fmt.Sprintf("%s %s: %s: %s", c.ID, c.Result, c.Subject, c.Found))
 			default:
-				worse(Unproven, fmt.Sprintf("%s %s: %s", c.ID, c.Result, c.Reason))
+				if unknown[c.Reason] == nil {
+					reasons = append(reasons, c.Reason)
+				}
+				unknown[c.Reason] = append(unknown[c.Reason], c.ID)
 			}
 		}
 		if !known {
-			worse(Broken, "there is no rule "+name)
+			broken = append(broken, "there is no rule "+name)
 		}
+	}
+	switch {
+	case len(broken) > 0: // what is unproven beside it matters no more
+		i.State, i.Why = Broken, broken
+	case len(reasons) > 0:
+		i.State = Unproven
+		for _, r := range reasons {
+			i.Why = append(i.Why, r+": "+strings.Join(unknown[r], ", "))
+		}
+	default:
+		i.State = Holds
 	}
 }

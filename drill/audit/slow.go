@@ -148,6 +148,8 @@ func (a *audit) lockout(ctx context.Context, begin string) {
 		a.failed("EMS-SLOW-004", "", errors.Join(before.err, x.err))
 	case x.err != nil || x.status >= 500 && before.status < 500:
 		a.fail("EMS-SLOW-004", "", "nobody else is served", evidence...)
+	case x.status == http.StatusTooManyRequests:
+		a.pass("EMS-SLOW-004", "", "this address is slowed down, as it should be", evidence...)
 	default:
 		a.pass("EMS-SLOW-004", "", "others are served", evidence...)
 	}
