@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +17,7 @@ func (a *audit) openFiles(m running) {
 	if len(m.apps) == 0 {
 		for _, id := range []string{"EMS-DATA-003", "EMS-DATA-004"} {
 			if m.hidden > 0 {
-				a.failed(id, "", errors.New("this user may not see which files are open: run it as root"))
+				a.failed(id, "", m.blind())
 			} else {
 				a.skip(id, "no application listens here, or has a database open")
 			}
@@ -44,13 +43,13 @@ func (a *audit) openFiles(m running) {
 			}
 		}
 	}
-	if seen == 0 {
+	if seen == 0 && m.hidden == 0 {
 		a.skip("EMS-DATA-003", "no application has a database open now")
 		a.skip("EMS-DATA-004", "no application has a database open now")
 		return
 	}
-	a.verdict("EMS-DATA-003", "all are where they were opened", "a deleted file is in use", slices.Compact(gone))
-	a.verdict("EMS-DATA-004", "they are", "others can read or write them", slices.Compact(wide))
+	a.seenAll(m, "EMS-DATA-003", "all are where they were opened", "a deleted file is in use", slices.Compact(gone))
+	a.seenAll(m, "EMS-DATA-004", "they are", "others can read or write them", slices.Compact(wide))
 }
 
 // secretFiles looks for keys and settings where applications run.
@@ -93,8 +92,8 @@ func (a *audit) secretFiles(m running) {
 		}
 	}
 	switch {
-	case seen == 0 && m.hidden > 0 && len(m.apps) == 0:
-		a.failed("EMS-SECRET-001", "", errors.New("this user may not see where the application runs: run it as root"))
+	case len(wide) == 0 && m.hidden > 0:
+		a.failed("EMS-SECRET-001", "", m.blind())
 	case seen == 0:
 		a.skip("EMS-SECRET-001", "no file with secrets was found where an application runs")
 	default:

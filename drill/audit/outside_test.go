@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"context"
+	"io/fs"
 	"net"
 	"net/http/httptest"
 	"net/url"
@@ -120,6 +122,34 @@ func TestWarns(t *testing.T) {
 	r := Look(t.Context(), d.open(t))
 	if got := broke(r, finding.Warn); !slices.Equal(got, []string{"EMS-HDR-003"}) || len(broke(r, finding.Fail, finding.Error)) > 0 {
 		t.Error(say(r))
+	}
+}
+
+// With --host the journal is a log too.
+func TestJournal(t *testing.T) {
+	t.Parallel()
+	for leak, want := range map[bool]finding.Result{true: finding.Fail, false: finding.Pass} {
+		d := &door{}
+		o := d.open(t)
+		o.Logs, o.Host, o.Root = nil, true, t.TempDir()
+		o.Run = func(_ context.Context, argv []string) ([]byte, error) {
+			words, ok := strings.CutPrefix(argv[len(argv)-1], "--grep=")
+			if argv[0] != "journalctl" || !ok {
+				return nil, fs.ErrNotExist
+			}
+			path, mark, _ := strings.Cut(words, "|")
+			mark, _, _ = strings.Cut(mark, "|")
+			if !leak {
+				mark = "hidden"
+			}
+			return []byte("GET /" + path + "?api_key=" + mark + "\n"), nil
+		}
+		r := Look(t.Context(), o)
+		for _, id := range []string{"EMS-LOG-001", "EMS-LOG-002"} {
+			if got, _, _ := outcome(r.Checks, id); id == "EMS-LOG-001" && got != want || id == "EMS-LOG-002" && got != finding.Pass {
+				t.Errorf("leak %t: %s %s\n%s", leak, id, got, say(r))
+			}
+		}
 	}
 }
 

@@ -178,7 +178,7 @@ func (a *audit) services(ctx context.Context, m running) {
 	if len(m.apps) == 0 {
 		for _, id := range ids {
 			if m.hidden > 0 {
-				a.failed(id, "", fmt.Errorf("%d sockets belong to processes that this user may not see: run it as root", m.hidden))
+				a.failed(id, "", m.blind())
 			} else {
 				a.skip(id, "no application listens here, or has a database open")
 			}
@@ -200,11 +200,25 @@ func (a *audit) services(ctx context.Context, m running) {
 			calls = append(calls, p.String()+" Seccomp "+p.status["Seccomp"])
 		}
 	}
-	a.verdict("EMS-SVC-001", "no application does", "it does", root)
-	a.verdict("EMS-SVC-002", "none", "it has some", caps)
-	a.verdict("EMS-SVC-003", "NoNewPrivs is set", "it can", gain)
-	a.verdict("EMS-SVC-004", "a filter is set", "no filter", calls)
-	a.units(ctx, m.apps)
+	a.seenAll(m, "EMS-SVC-001", "no application does", "it does", root)
+	a.seenAll(m, "EMS-SVC-002", "none", "it has some", caps)
+	a.seenAll(m, "EMS-SVC-003", "NoNewPrivs is set", "it can", gain)
+	a.seenAll(m, "EMS-SVC-004", "a filter is set", "no filter", calls)
+	a.units(ctx, m)
+}
+
+// seenAll is a verdict about all processes: where some are hidden nothing
+// passes.
+func (a *audit) seenAll(m running, id, good, bad string, found []string) {
+	if len(found) == 0 && m.hidden > 0 {
+		a.failed(id, "", m.blind())
+		return
+	}
+	a.verdict(id, good, bad, found)
+}
+
+func (m running) blind() error {
+	return fmt.Errorf("%d sockets belong to processes that this user may not see: run it as root", m.hidden)
 }
 
 func (a *audit) readable(path string) bool {
@@ -238,9 +252,9 @@ func (a *audit) unitOf(p process) (file, name string) {
 }
 
 // units scores the units of the applications.
-func (a *audit) units(ctx context.Context, apps []process) {
+func (a *audit) units(ctx context.Context, m running) {
 	var bad, some, good []string
-	for _, p := range apps {
+	for _, p := range m.apps {
 		file, name := a.unitOf(p)
 		if file == "" {
 			some = append(some, p.String()+" belongs to no unit with a file "+name)
@@ -270,6 +284,8 @@ func (a *audit) units(ctx context.Context, apps []process) {
 	switch {
 	case len(bad) > 0:
 		a.verdict("EMS-SVC-006", "", "little of a sandbox", slices.Compact(bad))
+	case m.hidden > 0:
+		a.failed("EMS-SVC-006", "", m.blind())
 	case len(some) > 0:
 		a.warn("EMS-SVC-006", "", "less of a sandbox than there could be", slices.Compact(some)...)
 	default:
