@@ -26,6 +26,8 @@ const (
 	requestLimit = 200
 	burst        = 60 // requests, at most
 	workers      = 4
+
+	evidenceLimit = 40 // lines of a check
 )
 
 // Run runs a command and returns what it printed. The error wraps
@@ -162,6 +164,9 @@ func (a *audit) say(id string, result finding.Result, subject, found, reason str
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.said[id] = true
+	if more := len(evidence) - evidenceLimit; more > 0 {
+		evidence = append(evidence[:evidenceLimit:evidenceLimit], fmt.Sprintf("and %d more", more))
+	}
 	for i := range evidence {
 		evidence[i] = clip(evidence[i], 300)
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	bodyLimit = 256 << 10 // bytes of an answer that are read
+	bodyLimit = 1 << 20 // bytes of an answer that are read
 	patience  = 10 * time.Second
 )
 
