@@ -31,7 +31,7 @@ func (p *program) auditCommand() *cli.Command {
 		Description: "Asks only what is named, and changes nothing. Ends with 1 if something is open from --fail-on on, or a ticked item of the plan does not hold; with 2 if something could not be checked; a check that was skipped never counts as passed. " +
 			"A header line in $" + auditHeader + " (as in: Authorization: Bearer …) is sent with the requests that need credentials.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "host", Usage: "look at this host too: processes, sockets, firewall, units, logs, and what `harden` finds"},
+			&cli.BoolFlag{Name: "host", Usage: "look at this host too: processes, sockets, firewall, units, logs, and what harden finds"},
 			&cli.StringFlag{Name: "repo", Usage: "look at the source tree in `DIR` too"},
 			&cli.BoolFlag{Name: "intrusive", Usage: "also send bursts of 60 requests, a body of 48 MiB, and slow clients: only to what is yours"},
 			&cli.StringFlag{Name: "http", Usage: "the plain port as a `URL`, if it is not 80"},

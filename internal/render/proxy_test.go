@@ -54,7 +54,9 @@ func TestNginx(t *testing.T) {
 	limited := 0
 	for range 15 {
 		if status, _ := s.ask("POST", "/login", nil); status == 429 {
-			limited++
+			if limited++; s.lastHead.Get("Retry-After") == "" {
+				t.Error("who is turned away is not told when to come back")
+			}
 		}
 	}
 	if limited < 5 || limited > 12 {

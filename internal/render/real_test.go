@@ -245,6 +245,10 @@ func (s *site) behaves() {
 		t.Errorf("the application sees %v", got.Header)
 	}
 	s.want(404, "GET", "/missing", nil)
+	if retry := s.lastHead.Get("Retry-After"); retry != "" {
+		t.Errorf("Retry-After on an answer that is none of being turned away: %s", retry)
+	}
+	s.want(405, "TRACE", "/", nil)
 	s.want(500, "GET", "/broken", nil)
 	s.want(200, "GET", "/docs", nil) // from this machine
 	s.want(200, "GET", "/health", nil)

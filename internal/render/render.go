@@ -31,7 +31,7 @@ type Answers struct {
 	Command   []string // that starts it
 	Allow     []string // networks that may see documentation and health
 	SSH       []string // networks that may log in; empty: all, slowed down
-	Docs      []string // paths of documentation pages
+	Docs      []string // paths of documentation pages, and of metrics
 	Login     []string // paths of logins
 	Health    string   // path
 	BodyLimit int64    // bytes
@@ -154,7 +154,7 @@ func (a Answers) complete(target string) Answers {
 		or(&a.CertificateKey, a.Certificate[:at]+"/privkey.pem")
 	}
 	if len(a.Docs) == 0 {
-		a.Docs = []string{"/docs", "/redoc", "/openapi.json"}
+		a.Docs = []string{"/docs", "/redoc", "/openapi.json", "/metrics"}
 	}
 	if len(a.Login) == 0 {
 		a.Login = []string{"/login", "/auth", "/token"}
