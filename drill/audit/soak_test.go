@@ -19,7 +19,7 @@ func TestSoak(t *testing.T) {
 			t.Parallel()
 			path := program(t, proxy)
 			p := behind(t, serve(t, "sloppy"))
-			p.answers.Rate = 20
+			p.answers.Rate = 8 // below what a busy machine asks
 			remains := []string{itsOwn}
 			if proxy == "nginx" {
 				p.nginx(t, path)
