@@ -66,6 +66,8 @@ type Notifier struct {
 	o       NotifyOptions
 	senders []*sender
 
+	looking sync.Mutex // one look after the other: an older one must not undo a newer one
+
 	mu     sync.Mutex
 	issues map[string]*issue // by subject
 	beats  map[string]time.Time
@@ -257,6 +259,8 @@ func (n *Notifier) send(m Message) {
 
 // check looks at the objectives, reminds, and sends the daemon's heartbeat.
 func (n *Notifier) check() {
+	n.looking.Lock()
+	defer n.looking.Unlock()
 	now := n.o.Clock.Now().UTC().Round(0)
 	clock := ""
 	if n.o.Status != nil {

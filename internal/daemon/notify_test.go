@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -298,6 +299,40 @@ func TestPings(t *testing.T) {
 		"POST /self text/plain; charset=utf-8|||", "POST /self text/plain; charset=utf-8|||",
 	}
 	if !slices.Equal(lines, want) {
+		t.Errorf("%q", lines)
+	}
+}
+
+// A look that was held up does not count as the newest one.
+func TestLooksInOrder(t *testing.T) {
+	t.Parallel()
+	server, got := posted(t)
+	clock := clockwork.NewFakeClockAt(start)
+	entered, release := make(chan struct{}), make(chan struct{})
+	var looks atomic.Int32
+	n := NewNotifier(NotifyOptions{Clock: clock, Pings: []Ping{{URL: server.URL + "/self", Every: 5 * time.Minute}}, Status: func() Status {
+		if looks.Add(1) == 1 {
+			close(entered)
+			<-release
+		}
+		return Status{}
+	}})
+	<-entered
+	clock.Advance(6 * time.Minute)
+	looked := make(chan struct{})
+	go func() { defer close(looked); n.check() }()
+	select {
+	case <-looked:
+	case <-time.After(200 * time.Millisecond): // it waits, as it should
+	}
+	close(release)
+	<-looked
+	clock.Advance(time.Minute)
+	n.check()
+	if err := n.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if lines := got(); len(lines) != 2 {
 		t.Errorf("%q", lines)
 	}
 }
