@@ -83,12 +83,9 @@ func (p *program) daemonConfirm(c *cli.Context) error {
 
 // tellDaemon finds the running daemon of this configuration.
 func (p *program) tellDaemon(c *cli.Context, tell func(daemon.Client) error) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	for _, socket := range s.sockets() {
 		var o overview

@@ -249,12 +249,9 @@ func restoresOf(state string) ([]drill.Event, error) {
 }
 
 func (p *program) drillEvidence(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	reports, problems, err := s.reports(c.Context, &drill.Library{})
 	if err != nil {

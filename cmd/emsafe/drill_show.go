@@ -63,12 +63,9 @@ func isCheck(x drill.Restored, f drill.Phase) bool {
 }
 
 func (p *program) drillList(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	names, err := s.databases(c.Context, c.Args().Slice())
 	if err != nil {
@@ -107,12 +104,9 @@ func (p *program) drillShow(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return usage("drill show takes one ID")
 	}
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	var reports []drill.Signed
 	var bad []error

@@ -157,10 +157,7 @@ func (p *program) exerciseList(*cli.Context) error {
 }
 
 func (p *program) exerciseShow(c *cli.Context) error {
-	s, err := p.site(c)
-	if err == nil && s.cfg == nil {
-		err = noConfiguration()
-	}
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
 	}
@@ -189,10 +186,7 @@ func (p *program) exerciseShow(c *cli.Context) error {
 }
 
 func (p *program) exerciseRun(c *cli.Context) error {
-	s, err := p.site(c)
-	if err == nil && s.cfg == nil {
-		err = noConfiguration()
-	}
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
 	}
@@ -218,10 +212,7 @@ func (p *program) exerciseRun(c *cli.Context) error {
 }
 
 func (p *program) exerciseResume(c *cli.Context) error {
-	s, err := p.site(c)
-	if err == nil && s.cfg == nil {
-		err = noConfiguration()
-	}
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,16 +9,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"emsafe/drill/tabletop"
-	"emsafe/internal/durable"
-	"emsafe/internal/fault"
 	"emsafe/internal/journal"
 )
 
 func (p *program) exerciseReport(c *cli.Context) error {
-	s, err := p.site(c)
-	if err == nil && s.cfg == nil {
-		err = noConfiguration()
-	}
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
 	}
@@ -45,38 +35,12 @@ func (p *program) exerciseReport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	file := c.String("out")
-	if file == "" {
-		p.print.emit(r)
-		p.print.line("%s", strings.TrimRight(r.Markdown(), "\n"))
-		return nil
+	if file := c.String("out"); file != "" {
+		return p.writeDocument(r, store.Path(r.ID, "exercise.signed"), file)
 	}
-	var out bytes.Buffer
-	switch filepath.Ext(file) {
-	case ".md":
-		out.WriteString(r.Markdown())
-	case ".html":
-		err = r.WriteHTML(&out)
-	case ".json":
-		e := json.NewEncoder(&out)
-		e.SetIndent("", "  ")
-		err = e.Encode(r)
-	case ".signed":
-		var object []byte
-		if object, err = os.ReadFile(store.Path(r.ID, "exercise.signed")); errors.Is(err, os.ErrNotExist) {
-			err = fault.New(fault.NotFound, "the exercise %s is not over, and not signed yet", r.ID)
-		}
-		out.Write(object)
-	default:
-		err = usage("--out is a file that ends in .md, .html, .json or .signed, not %q", file)
-	}
-	if err == nil {
-		err = permission(durable.WriteFile(file, out.Bytes(), 0o600))
-	}
-	if err == nil {
-		p.print.done("%s", file)
-	}
-	return err
+	p.print.emit(r)
+	p.print.line("%s", strings.TrimRight(r.Markdown(), "\n"))
+	return nil
 }
 
 // openFinding is a finding of an exercise that is to be mended.
@@ -112,10 +76,7 @@ func (f openFinding) line() string {
 }
 
 func (p *program) exerciseFindings(c *cli.Context) error {
-	s, err := p.site(c)
-	if err == nil && s.cfg == nil {
-		err = noConfiguration()
-	}
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
 	}
@@ -131,10 +92,7 @@ func (p *program) exerciseFindings(c *cli.Context) error {
 }
 
 func (p *program) exerciseClose(c *cli.Context) error {
-	s, err := p.site(c)
-	if err == nil && s.cfg == nil {
-		err = noConfiguration()
-	}
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
 	}

@@ -66,12 +66,9 @@ func (p *program) filesCommand() *cli.Command {
 }
 
 func (p *program) filesBackup(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	names, err := s.filesets(c.Args().Slice())
 	if err != nil {

@@ -147,12 +147,9 @@ type forgotten struct {
 }
 
 func (p *program) filesForget(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	names, err := s.filesets(c.Args().Slice())
 	if err != nil {

@@ -41,10 +41,7 @@ func (p *program) incidentCommand() *cli.Command {
 
 // incidentSite is a site with a state folder, which all of these need.
 func (p *program) incidentSite(c *cli.Context) (*site, string, error) {
-	s, err := p.site(c)
-	if err == nil && s.cfg == nil {
-		err = noConfiguration()
-	}
+	s, err := p.ownSite(c)
 	who, _ := journal.Who(p.env)
 	return s, who, err
 }

@@ -25,12 +25,9 @@ func (p *program) notifyCommand() *cli.Command {
 }
 
 func (p *program) notifyTest(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	names := slices.Sorted(maps.Keys(s.cfg.Notify))
 	for _, name := range c.Args().Slice() {

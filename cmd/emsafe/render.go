@@ -39,12 +39,9 @@ func (p *program) render(c *cli.Context) error {
 	if proxy := c.String("proxy"); proxy != "nginx" && proxy != "caddy" {
 		return usage("--proxy is nginx or caddy, not %q", proxy)
 	}
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	answers, err := s.answers(c)
 	if err != nil {

@@ -189,12 +189,9 @@ Tell {{colleague}}.
 `
 
 func (p *program) runbookNew(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	folder, id := s.cfg.Runbooks.Folder, c.Args().First()
 	if folder == "" {
@@ -224,12 +221,9 @@ func (p *program) runbookNew(c *cli.Context) error {
 }
 
 func (p *program) runbookLog(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	store := s.runs()
 	if c.NArg() == 0 && c.String("out") == "" {
@@ -251,7 +245,7 @@ func (p *program) runbookLog(c *cli.Context) error {
 		return err
 	}
 	if file := c.String("out"); file != "" {
-		return p.writeRecord(s, r, file)
+		return p.writeDocument(r, store.Path(r.ID, "record.signed"), file)
 	}
 	p.print.emit(r)
 	p.print.line("%s", strings.TrimRight(r.Markdown(), "\n"))

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -284,23 +285,30 @@ func (s *site) keepSigned(ctx context.Context, key *seal.SigningKey, doc any, fi
 	return errors.Join(failed...)
 }
 
-// writeRecord writes a record as the file's name wants it.
-func (p *program) writeRecord(s *site, r *runbook.Record, file string) error {
+// document is a record or report that people read.
+type document interface {
+	Markdown() string
+	WriteHTML(w io.Writer) error
+}
+
+// writeDocument writes a document as the file's name wants it; signed is where the
+// signed original is, once there is one.
+func (p *program) writeDocument(d document, signed, file string) error {
 	var out bytes.Buffer
 	var err error
 	switch filepath.Ext(file) {
 	case ".md":
-		out.WriteString(r.Markdown())
+		out.WriteString(d.Markdown())
 	case ".html":
-		err = r.WriteHTML(&out)
+		err = d.WriteHTML(&out)
 	case ".json":
 		e := json.NewEncoder(&out)
 		e.SetIndent("", "  ")
-		err = e.Encode(r)
+		err = e.Encode(d)
 	case ".signed":
 		var object []byte
-		if object, err = os.ReadFile(s.runs().Path(r.ID, "record.signed")); errors.Is(err, os.ErrNotExist) {
-			err = fault.New(fault.NotFound, "the run %s has not ended, and is not signed yet", r.ID)
+		if object, err = os.ReadFile(signed); errors.Is(err, os.ErrNotExist) {
+			err = fault.New(fault.NotFound, "it is not over yet, and so not signed")
 		}
 		out.Write(object)
 	default:
@@ -313,6 +321,6 @@ func (p *program) writeRecord(s *site, r *runbook.Record, file string) error {
 		return permission(err)
 	}
 	p.print.done("%s", file)
-	p.print.emit(map[string]string{"file": file, "run": r.ID})
+	p.print.emit(map[string]string{"file": file})
 	return nil
 }

@@ -86,6 +86,16 @@ func (p *program) site(c *cli.Context) (*site, error) {
 	return s, s.configured(target)
 }
 
+// ownSite is the site of a command that works on what this host's configuration
+// says.
+func (p *program) ownSite(c *cli.Context) (*site, error) {
+	s, err := p.site(c)
+	if err == nil && s.cfg == nil {
+		err = noConfiguration()
+	}
+	return s, err
+}
+
 // configured takes the targets from the configuration, or the one named.
 func (s *site) configured(only string) error {
 	names := slices.Sorted(maps.Keys(s.cfg.Targets))

@@ -29,12 +29,9 @@ func (p *program) targetCommand() *cli.Command {
 }
 
 func (p *program) targetPolicy(c *cli.Context) error {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return err
-	}
-	if s.cfg == nil {
-		return noConfiguration()
 	}
 	name := c.Args().First()
 	if name == "" {
