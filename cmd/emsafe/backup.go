@@ -26,12 +26,9 @@ func (p *program) backupCommand() *cli.Command {
 			&cli.BoolFlag{Name: "take-over", Usage: "go on from what the target holds, though another installation made it or it holds less than this host remembers"},
 		},
 		Action: func(c *cli.Context) error {
-			s, err := p.site(c)
+			s, err := p.ownSite(c)
 			if err != nil {
 				return err
-			}
-			if s.cfg == nil {
-				return noConfiguration()
 			}
 			yield()
 			if c.Bool("continuous") {

@@ -30,12 +30,9 @@ func (p *program) daemonCommand() *cli.Command {
 			{Name: "confirm-clock", Usage: "tell the running daemon that the clock is right", Description: "After a jump of the clock nothing is started on schedule until the clock has passed the times in question. This says that it is right as it is.", Action: p.daemonConfirm},
 		},
 		Action: func(c *cli.Context) error {
-			s, err := p.site(c)
+			s, err := p.ownSite(c)
 			if err != nil {
 				return err
-			}
-			if s.cfg == nil {
-				return noConfiguration()
 			}
 			if c.NArg() > 0 {
 				return usage("daemon takes no argument: what it does is in the configuration")

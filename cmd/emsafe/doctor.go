@@ -34,12 +34,9 @@ func (p *program) doctorCommand() *cli.Command {
 		Name: "doctor", Usage: "try every step that a backup needs, and say what does not work; or examine one database", ArgsUsage: "[NAME]",
 		Description: "With NAME: all that there is to know about one database on one page, from a snapshot of it. Without: reads the configuration, the keys and each database's header, looks at space, and makes a round trip through every target with a small object under probes/.",
 		Action: func(c *cli.Context) error {
-			s, err := p.site(c)
+			s, err := p.ownSite(c)
 			if err != nil {
 				return err
-			}
-			if s.cfg == nil {
-				return noConfiguration()
 			}
 			if c.NArg() > 0 {
 				names, err := s.databases(c.Context, c.Args().Slice())

@@ -255,12 +255,9 @@ func (s *site) failFrom(flag string) (finding.Severity, error) {
 }
 
 func (p *program) hardenNames(c *cli.Context) (*site, []string, error) {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return nil, nil, err
-	}
-	if s.cfg == nil {
-		return nil, nil, noConfiguration()
 	}
 	names := c.Args().Slice()
 	if len(names) == 0 {

@@ -23,12 +23,9 @@ func (p *program) logCommand() *cli.Command {
 			&cli.IntFlag{Name: "last", Usage: "only the newest `N`; 0 for all", Value: 100},
 		},
 		Action: func(c *cli.Context) error {
-			s, err := p.site(c)
+			s, err := p.ownSite(c)
 			if err != nil {
 				return err
-			}
-			if s.cfg == nil {
-				return noConfiguration()
 			}
 			var since time.Time
 			if text := c.String("since"); text != "" {

@@ -15,12 +15,9 @@ func (p *program) metricsCommand() *cli.Command {
 			"Alert rules and a dashboard are in docs/monitoring.",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "textfile", Usage: "replace `FILE`, as in /var/lib/node_exporter/emsafe.prom"}},
 		Action: func(c *cli.Context) error {
-			s, err := p.site(c)
+			s, err := p.ownSite(c)
 			if err != nil {
 				return err
-			}
-			if s.cfg == nil {
-				return noConfiguration()
 			}
 			o, err := p.look(c.Context, s)
 			if err != nil {

@@ -25,12 +25,9 @@ func (p *program) pruneCommand() *cli.Command {
 			&cli.BoolFlag{Name: "force", Usage: "although the newest backup is far smaller than the ones before"},
 		},
 		Action: func(c *cli.Context) error {
-			s, err := p.site(c)
+			s, err := p.ownSite(c)
 			if err != nil {
 				return err
-			}
-			if s.cfg == nil {
-				return noConfiguration()
 			}
 			names, err := s.databases(c.Context, c.Args().Slice())
 			if err != nil {

@@ -51,12 +51,9 @@ type installation struct {
 const unitMark = "# Made by emsafe service"
 
 func (p *program) installation(c *cli.Context) (*site, *installation, error) {
-	s, err := p.site(c)
+	s, err := p.ownSite(c)
 	if err != nil {
 		return nil, nil, err
-	}
-	if s.cfg == nil {
-		return nil, nil, noConfiguration()
 	}
 	binary, err := os.Executable()
 	if err == nil {

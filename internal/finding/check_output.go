@@ -50,16 +50,7 @@ func JUnitChecks(w io.Writer, name string, list []Check, from Severity) error {
 		}
 		s.Cases = append(s.Cases, t)
 	}
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
-	}
-	e := xml.NewEncoder(w)
-	e.Indent("", "  ")
-	if err := e.Encode(s); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
+	return writeXML(w, s)
 }
 
 // SARIFChecks is [SARIF] of what is wrong, with its evidence.

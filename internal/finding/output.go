@@ -48,12 +48,16 @@ func JUnit(w io.Writer, name string, list []Finding, from Severity) error {
 	if len(list) == 0 {
 		s.Tests, s.Cases = 1, []testcase{{Name: "nothing was found", Class: name}}
 	}
+	return writeXML(w, s)
+}
+
+func writeXML(w io.Writer, doc any) error {
 	if _, err := io.WriteString(w, xml.Header); err != nil {
 		return err
 	}
 	e := xml.NewEncoder(w)
 	e.Indent("", "  ")
-	if err := e.Encode(s); err != nil {
+	if err := e.Encode(doc); err != nil {
 		return err
 	}
 	_, err := io.WriteString(w, "\n")
