@@ -207,7 +207,7 @@ func TestPointsOnSchedule(t *testing.T) {
 	h := newAlbum(t, 3)
 	h.asShipped()
 	h.hooks("")
-	h.files("    schedule: every 1h\n    forget_schedule: every 1h\n    keep: {last: 2}\n")
+	h.files("    schedule: every 1h\n    forget_schedule: every 1h\n    keep: {last: 2}\n    rpo: 2h\n")
 	if err := os.Mkdir(h.path("state/filesets"), 0o700); err != nil && !os.IsExist(err) {
 		t.Fatal(err)
 	}
@@ -232,6 +232,19 @@ func TestPointsOnSchedule(t *testing.T) {
 			return j.Name == "files uploads" && j.Last != nil && j.Last.Verdict == daemon.OK
 		})
 	})
+	h.must("status", "--html", h.path("status.html"))
+	newest := h.points().Points[0].Point.ID
+	for _, want := range []string{`id="files-uploads"`, "emsafe restore --point " + newest, "objective 2 h"} {
+		if !strings.Contains(string(h.read(h.path("status.html"))), want) {
+			t.Errorf("the page does not show %q", want)
+		}
+	}
+	metrics := h.must("metrics")
+	for _, want := range []string{`emsafe_objective_seconds{name="files uploads",kind="files",database="uploads"} 7200`, `emsafe_target_recovery_point_timestamp_seconds{name="files uploads",kind="files",database="uploads",target="one"} 1`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics do not say %q:\n%s", want, metrics)
+		}
+	}
 }
 
 func (h *host) peek(name string) string {

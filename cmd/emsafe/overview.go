@@ -12,6 +12,7 @@ import (
 
 	"emsafe/backup"
 	"emsafe/internal/daemon"
+	"emsafe/storage"
 	"emsafe/storage/catalog"
 )
 
@@ -86,6 +87,8 @@ func (s *site) sockets() []string {
 
 func protectName(database string) string { return "protect " + database }
 
+func filesName(fileset string) string { return "files " + fileset }
+
 // judged adds to what the scheduler knows what only the state folder tells: how
 // old what every target holds is, and continuous protection.
 func (s *site) judged(status daemon.Status, since time.Time) daemon.Status {
@@ -94,34 +97,49 @@ func (s *site) judged(status daemon.Status, since time.Time) daemon.Status {
 		if err != nil {
 			continue
 		}
-		record := daemon.Record{Kind: daemon.Backup, Key: name, Since: since}
-		job := slices.IndexFunc(status.Jobs, func(j daemon.JobStatus) bool { return j.Name == "backup "+name })
-		if job >= 0 {
-			record = status.Jobs[job].Record
+		job, schedule := "backup "+name, d.Schedule
+		if d.Continuous {
+			job, schedule = protectName(name), "every "+d.Interval.String()
 		}
-		record.Objective = d.RPO
-		targets := map[string]daemon.Outcome{}
-		for _, t := range s.targetsOf(name) {
-			o := record.Targets[t.Name]
-			if o.Point = memory.AsOf(t.Name); o.Bytes == 0 {
-				o.Bytes = memory.Newest[t.Name].Bytes
-			}
-			targets[t.Name] = o
-		}
-		record.Targets = targets
-		switch {
-		case job >= 0:
-			status.Jobs[job].Record = record
-		case d.Continuous:
-			record.Schedule = "every " + d.Interval.String()
-			status.Jobs = append(status.Jobs, daemon.JobStatus{Name: protectName(name), Record: record})
-		case d.RPO > 0 || d.Schedule != "":
-			record.Schedule = d.Schedule
-			status.Jobs = append(status.Jobs, daemon.JobStatus{Name: "backup " + name, Record: record})
-		}
+		judge(&status, job, daemon.Record{Kind: daemon.Backup, Key: name, Schedule: schedule, Objective: d.RPO, Since: since}, s.targetsOf(name), func(target string) (time.Time, int64) {
+			return memory.AsOf(target), memory.Newest[target].Bytes
+		})
+	}
+	for name, f := range s.cfg.Filesets {
+		last := backup.LastPoints(s.cfg.State, name)
+		judge(&status, filesName(name), daemon.Record{Kind: daemon.Files, Key: name, Schedule: f.Schedule, Objective: f.RPO, Since: since}, s.filesTargets(name), func(target string) (time.Time, int64) {
+			return last[target].At, last[target].Bytes
+		})
 	}
 	slices.SortFunc(status.Jobs, func(a, b daemon.JobStatus) int { return strings.Compare(a.Name, b.Name) })
 	return status
+}
+
+// judge completes a job, or, where something was asked for that no job does, adds
+// one. held is up to when a target has everything, and how much that is.
+func judge(status *daemon.Status, name string, wanted daemon.Record, targets []storage.Target, held func(target string) (time.Time, int64)) {
+	record := wanted
+	job := slices.IndexFunc(status.Jobs, func(j daemon.JobStatus) bool { return j.Name == name })
+	if job >= 0 {
+		record = status.Jobs[job].Record
+	}
+	record.Objective = wanted.Objective
+	outcomes := map[string]daemon.Outcome{}
+	for _, t := range targets {
+		o := record.Targets[t.Name]
+		point, bytes := held(t.Name)
+		if o.Point = point; o.Bytes == 0 {
+			o.Bytes = bytes
+		}
+		outcomes[t.Name] = o
+	}
+	record.Targets = outcomes
+	switch {
+	case job >= 0:
+		status.Jobs[job].Record = record
+	case record.Objective > 0 || record.Schedule != "":
+		status.Jobs = append(status.Jobs, daemon.JobStatus{Name: name, Record: record})
+	}
 }
 
 // metrics are what Prometheus is told.

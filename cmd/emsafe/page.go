@@ -22,7 +22,7 @@ const stripDays = 90
 // pageOf is the overview as the page shows it. reports are of all drills,
 // oldest first; stored may be nil.
 func (s *site) pageOf(o overview, history *page.History, reports []drill.Signed, stored []page.Stored) page.Overview {
-	v := page.Overview{At: o.At, Host: s.cfg.Host, Version: version(), Daemon: "no daemon runs", Notes: s.daemonNotes(o), Databases: []page.Database{}, Drills: []page.Drill{}, Stored: stored}
+	v := page.Overview{At: o.At, Host: s.cfg.Host, Version: version(), Daemon: "no daemon runs", Notes: s.daemonNotes(o), Databases: []page.Database{}, Filesets: s.pageFilesets(o), Drills: []page.Drill{}, Stored: stored}
 	if o.Running {
 		v.Daemon = "the daemon runs"
 	}
@@ -87,28 +87,8 @@ func (s *site) pageDatabase(o overview, doc statusDoc) pageEntry {
 		Name: doc.Database, Path: c.Path, RPO: doc.RPO, RTO: c.RTO.Seconds(), Schedule: s.scheduleWords(doc.Database), Restore: s.restoreCommands(doc.Database),
 		Spool: page.Spool{Backups: doc.Spool.Backups, Bytes: doc.Spool.Bytes, Oldest: doc.Spool.Oldest},
 	}}
-	failed := map[string]string{}
-	for _, j := range o.Scheduler.Jobs {
-		if j.Key != doc.Database {
-			continue
-		}
-		if j.Kind == daemon.Backup {
-			d.Next = j.Next
-		}
-		r := j.Last
-		if r == nil || r.Verdict != daemon.Failed {
-			continue
-		}
-		told := false
-		for _, t := range r.Targets {
-			if t.Error != "" && j.Kind == daemon.Backup {
-				failed[t.Target], told = short(t.Error), true
-			}
-		}
-		if !told {
-			d.Notes = append(d.Notes, page.Note{State: report.Failed, Words: j.Name + " failed: " + short(r.Error)})
-		}
-	}
+	var failed map[string]string
+	failed, d.Notes, d.Next = failures(o, doc.Database, daemon.Backup)
 	for _, t := range doc.Targets {
 		x := page.Target{Name: t.Target, Location: s.cfg.Targets[t.Target].URL, Error: failed[t.Target]}
 		if t.Newest != nil {

@@ -118,12 +118,15 @@ func (m Metrics) jobs(p *exposition) {
 func (m Metrics) targets(p *exposition) {
 	each := func(value func(Outcome) float64) {
 		for _, j := range m.Status.Jobs {
+			if j.Kind != Backup && j.Kind != Files {
+				continue // it makes nothing that could be restored
+			}
 			for _, target := range slices.Sorted(maps.Keys(j.Targets)) {
 				p.sample(value(j.Targets[target]), append(j.labels(), "target", target)...)
 			}
 		}
 	}
-	p.family("emsafe_target_recovery_point_timestamp_seconds", "gauge", "The newest instant that is safe at the target.")
+	p.family("emsafe_target_recovery_point_timestamp_seconds", "gauge", "The newest instant that is safe at the target; 0: none is.")
 	each(func(o Outcome) float64 { return seconds(o.Point) })
 	p.family("emsafe_target_last_size_bytes", "gauge", "What the newest backup took there.")
 	each(func(o Outcome) float64 { return float64(o.Bytes) })
@@ -147,7 +150,12 @@ func flag(b bool) float64 {
 	return 0
 }
 
-func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
 
 // exposition writes the text format. A family without samples is left out.
 type exposition struct {

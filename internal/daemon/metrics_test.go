@@ -18,6 +18,8 @@ func exampleMetrics() Metrics {
 			{Name: "backup app", Next: start.Add(time.Hour), Running: true, Record: Record{Kind: Backup, Key: "app", Objective: 26 * time.Hour, Last: &Run{Started: start.Add(time.Minute), Verdict: Running}, Success: good,
 				Targets: map[string]Outcome{"b": {Point: start, Bytes: 7}, "a": {Point: start.Add(-time.Hour), Bytes: 1 << 40}}, Counts: Counts{OK: 5, Failed: 1, Missed: 2}}},
 			{Name: `drill "q"` + "\n\\", Record: Record{Kind: Drill, Key: "app", Last: &Run{Started: start, Verdict: Failed}, Failures: 3, Counts: Counts{Failed: 3}}},
+			{Name: "files scans", Record: Record{Kind: Files, Key: "scans", Objective: time.Hour, Targets: map[string]Outcome{"a": {}}}},
+			{Name: "forget scans", Record: Record{Kind: Forget, Key: "scans", Success: good, Targets: map[string]Outcome{"a": {}}}},
 			{Name: "new", Record: Record{Kind: Harden}},
 		}},
 		Sent:  map[string]SendCounts{"mail": {OK: 1, Failed: 2, Dropped: 3}},

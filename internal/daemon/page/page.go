@@ -23,6 +23,7 @@ type Overview struct {
 	Daemon    string     `json:"daemon,omitempty"` // of the daemon itself: since when, or that none runs
 	Notes     []Note     `json:"notes,omitempty"`  // what is wrong besides databases
 	Databases []Database `json:"databases"`
+	Filesets  []Fileset  `json:"filesets,omitempty"`
 	Drills    []Drill    `json:"drills"` // newest first
 	Stored    []Stored   `json:"stored"`
 }
@@ -236,6 +237,9 @@ func (o Overview) State() report.State {
 	}
 	for _, d := range o.Databases {
 		state = report.Worst(state, worst(d.judge(o.At, o.last(d.Name))))
+	}
+	for _, f := range o.Filesets {
+		state = report.Worst(state, worst(f.judge(o.At)))
 	}
 	return state
 }

@@ -381,3 +381,39 @@ func TestNothingFromOutsideBecomesMarkup(t *testing.T) {
 		}
 	}
 }
+
+// TestFilesets: what is wrong with files is said as loudly as of databases.
+func TestFilesets(t *testing.T) {
+	t.Parallel()
+	point := func(age time.Duration) FilesetTarget {
+		return FilesetTarget{Name: "main", Point: "p", At: sampleNow.Add(-age), Files: 2, Bytes: 3}
+	}
+	well := Database{Name: "app", Targets: []Target{{Name: "main", Backup: "b", AsOf: sampleNow}}}
+	for name, c := range map[string]struct {
+		f        Fileset
+		state    report.State
+		headline string
+		words    string
+	}{
+		"well":      {Fileset{RPO: 3600, Targets: []FilesetTarget{point(time.Minute)}}, report.OK, "The database is protected", ""},
+		"no rpo":    {Fileset{Targets: []FilesetTarget{point(999 * time.Hour)}}, report.OK, "The database is protected", ""},
+		"old":       {Fileset{RPO: 3600, Targets: []FilesetTarget{point(2 * time.Hour)}}, report.Overdue, "Every database is protected; 1 of 1 fileset needs attention", "is 2 h old, and the objective is 1 h"},
+		"half":      {Fileset{RPO: 3600, Targets: []FilesetTarget{point(0), {Name: "far"}}}, report.Overdue, "Every database is protected; 1 of 1 fileset needs attention", "far holds no recovery point"},
+		"never":     {Fileset{Targets: []FilesetTarget{{Name: "main"}}}, report.Overdue, "Every database is protected; 1 of 1 fileset needs attention", "There is no recovery point yet"},
+		"failing":   {Fileset{Targets: []FilesetTarget{{Name: "main", Point: "p", At: sampleNow, Error: "locked"}}}, report.Failed, "Every database is protected; 1 of 1 fileset needs attention", "main: locked"},
+		"run fails": {Fileset{Targets: []FilesetTarget{point(0)}, Notes: []Note{{report.Failed, "files uploads failed: no restic"}}}, report.Failed, "Every database is protected; 1 of 1 fileset needs attention", "no restic"},
+	} {
+		c.f.Name = "uploads"
+		o := Overview{At: sampleNow, Databases: []Database{well}, Filesets: []Fileset{c.f}}
+		if got := o.State(); got != c.state {
+			t.Errorf("%s: %v, want %v", name, got, c.state)
+		}
+		var b bytes.Buffer
+		if err := WriteOverview(&b, o); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), ">"+c.headline+"<") || !strings.Contains(b.String(), c.words) {
+			t.Errorf("%s: the page does not say %q and %q", name, c.headline, c.words)
+		}
+	}
+}

@@ -44,6 +44,11 @@ func sample() Overview {
 	}
 	fresh.Sizes = fresh.Sizes[87:]
 	o.Databases = []Database{app, billing, fresh}
+	o.Filesets = []Fileset{{
+		Name: "uploads", Paths: []string{"/srv/app/uploads"}, Databases: []string{"app"}, Schedule: "every 6h", Next: sampleNow.Add(2 * time.Hour), RPO: 8 * 3600,
+		Targets: []FilesetTarget{{Name: "main", Location: "s3://backups-fra/emsafe", Point: "20261123T102000Z-0a41c7d2", At: sampleNow.Add(-4 * time.Hour), Files: 18211, Bytes: 3 << 30}, {Name: "offsite", Location: "file:///mnt/backup"}},
+		Restore: []Command{{"On this host, both halves into a folder of their own:", "emsafe restore --point 20261123T102000Z-0a41c7d2 --to /tmp/uploads --identity recovery.key"}},
+	}}
 	o.Drills = sampleDrills(random)
 	o.Stored = []Stored{
 		{Target: "main", Location: "s3://backups-fra/emsafe", Tier: "STANDARD", Objects: 91204, Bytes: 9<<30 + 300<<20, LockUntil: lock, At: sampleNow.Add(-8 * time.Hour)},

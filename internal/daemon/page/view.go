@@ -78,9 +78,19 @@ func (v view) Headline() string {
 			bad++
 		}
 	}
+	files := 0
+	for _, f := range v.ShownFiles() {
+		if f.State() > report.OK {
+			files++
+		}
+	}
 	switch n := len(v.Databases); {
 	case n == 0:
 		return "No database is configured"
+	case bad == 0 && files == 1:
+		return "Every database is protected; 1 of " + plural(len(v.Filesets), "fileset") + " needs attention"
+	case bad == 0 && files > 1:
+		return fmt.Sprintf("Every database is protected; %d of %s need attention", files, plural(len(v.Filesets), "fileset"))
 	case bad == 0 && v.State() > report.OK:
 		return "Every database is protected; the daemon needs a look"
 	case bad == 0 && n == 1:
@@ -141,10 +151,14 @@ func (s shown) Anchor() string      { return "db-" + s.Name }
 
 // Words are the state in a few words.
 func (s shown) Words() string {
-	if s.State() == report.OK {
+	return words(s.State())
+}
+
+func words(s report.State) string {
+	if s == report.OK {
 		return "protected"
 	}
-	return map[report.State]string{report.Overdue: "overdue", report.Failed: "failing", report.Missed: "objective missed", report.Unclear: "unclear"}[s.State()]
+	return map[report.State]string{report.Overdue: "overdue", report.Failed: "failing", report.Missed: "objective missed", report.Unclear: "unclear"}[s]
 }
 
 // Age is how old the newest data is that could be restored.
@@ -193,12 +207,16 @@ func (s shown) DrillState() report.State {
 
 // TargetBadge is how a target stands.
 func (s shown) TargetBadge(t Target) report.Badge {
+	return targetBadge(t.Error, s.stale(t, s.V.At), !t.AsOf.IsZero())
+}
+
+func targetBadge(failed string, stale, holds bool) report.Badge {
 	switch {
-	case t.Error != "":
+	case failed != "":
 		return report.Badge{State: report.Failed, Words: "failing"}
-	case s.stale(t, s.V.At):
+	case stale:
 		return report.Badge{State: report.Overdue, Words: "overdue"}
-	case t.AsOf.IsZero():
+	case !holds:
 		return report.Badge{State: report.Idle, Words: "nothing yet"}
 	}
 	return report.Badge{State: report.OK, Words: "ok"}
