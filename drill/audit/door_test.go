@@ -66,6 +66,9 @@ func (d *door) headers(h http.Header) {
 	if d.fault["short HSTS"] {
 		h.Set("Strict-Transport-Security", "max-age=300")
 	}
+	if d.fault["HSTS of half a year"] {
+		h.Set("Strict-Transport-Security", "max-age=15552000")
+	}
 	if d.fault["inline scripts"] {
 		h.Set("Content-Security-Policy", "script-src 'self' 'unsafe-inline'; frame-ancestors 'none'")
 	}

@@ -17,7 +17,10 @@ var (
 	engine  = regexp.MustCompile(`(?i)uvicorn|gunicorn|hypercorn|waitress|werkzeug|python|php|express|kestrel|tornado`)
 )
 
-const halfYear = 15_552_000 // seconds
+const (
+	halfYear = 15_552_000 // seconds; less is not worth much
+	year     = 31_536_000 // what ASVS asks for
+)
 
 // headers judges what came along with the answers so far.
 func (a *audit) headers() {
@@ -34,6 +37,8 @@ func (a *audit) headers() {
 		a.fail("EMS-HDR-001", "", "there is none", page.line())
 	} else if n, err := strconv.Atoi(m[1]); err != nil || n < halfYear {
 		a.fail("EMS-HDR-001", "", m[1]+" seconds are too short", page.line(), h.Get("Strict-Transport-Security"))
+	} else if n < year {
+		a.warn("EMS-HDR-001", "", m[1]+" seconds are less than the year that ASVS asks for", page.line(), h.Get("Strict-Transport-Security"))
 	} else {
 		a.pass("EMS-HDR-001", "", h.Get("Strict-Transport-Security"))
 	}

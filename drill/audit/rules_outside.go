@@ -20,7 +20,7 @@ var tlsRules = []Rule{
 		"TLS 1.0 and 1.1 have known breaks.", "ssl_protocols TLSv1.2 TLSv1.3; Caddy does so unasked.", "nginx", ""},
 	{"EMS-TLS-005", medium, Perimeter, outside, asvs + "12.1.2", "weak cipher suites are refused",
 		"Suites without forward secrecy, with RC4 or 3DES let recorded traffic be read later.", "ssl_ciphers with ECDHE and AEAD only.", "nginx", ""},
-	{"EMS-TLS-006", low, Perimeter, outside, asvs + "13.4.5", "who asks without the name is not served",
+	{"EMS-TLS-006", low, Perimeter, outside, "", "who asks without the name is not served",
 		"Scanners go by address, not by name; what answers them is found first.", "A default server that refuses the handshake (ssl_reject_handshake on).", "nginx", "under-scan"},
 	{"EMS-TLS-007", medium, Perimeter, outside, asvs + "4.1.2", "the plain port only redirects to TLS",
 		"What is served in clear is used in clear.", "A server on port 80 that answers 301 to https and nothing else, or no port 80.", "nginx", ""},
@@ -44,11 +44,11 @@ var headerRules = []Rule{
 }
 
 var edgeRules = []Rule{
-	{"EMS-HOST-001", medium, Perimeter, outside, asvs + "4.1.3", "a request for another host is refused",
+	{"EMS-HOST-001", medium, Perimeter, outside, "", "a request for another host is refused",
 		"Links and redirects made from the Host header lead where the sender wants; scanners by address are served.", "A default server that answers 421 or nothing; TrustedHostMiddleware in the application.", "nginx", ""},
 	{"EMS-HOST-002", high, Perimeter, outside, asvs + "3.7.2", "another host's name is never put into a redirect or a link",
 		"A password-reset mail with a link to somebody else's host gives the account away.", "Make links from a configured name; refuse other Hosts; overwrite X-Forwarded-Host at the proxy.", "nginx", ""},
-	{"EMS-NET-001", high, Perimeter, outside, asvs + "13.2.2", "the application's own port does not answer from outside",
+	{"EMS-NET-001", high, Perimeter, outside, asvs + "4.1.3", "the application's own port does not answer from outside",
 		"Who asks it directly goes past the proxy: its TLS, its limits, its log.", "Listen on 127.0.0.1 or a socket, and let the firewall admit 80 and 443 only.", "nftables", ""},
 	{"EMS-PROXY-001", high, Perimeter, outside, asvs + "4.1.3", "headers that a proxy sets cannot be sent by a client",
 		"Whoever can say where he comes from gets what is meant for the inside, and escapes limits and bans.", "Overwrite X-Forwarded-* and X-Real-IP at the proxy; trust them from the proxy's address alone (--forwarded-allow-ips).", "uvicorn-unit", ""},
@@ -83,7 +83,7 @@ var appRules = []Rule{
 		"All data, or the keys to it, for one request.", "Take it out of the web root at once, and change every secret that was in it.", "nginx", "suspected-intrusion"},
 	{"EMS-EXP-002", medium, Application, outside, asvs + "13.4.5", "metrics are not public",
 		"They tell routes, load, users and errors.", "Serve them on loopback or to listed networks.", "nginx", ""},
-	{"EMS-EXP-003", low, Application, outside, asvs + "13.4.6", "the health page tells nothing but whether it is well",
+	{"EMS-EXP-003", low, Application, outside, asvs + "13.4.5", "the health page tells nothing but whether it is well",
 		"Versions, paths and addresses help whoever looks for a way in.", "Answer {\"status\": \"ok\"}; details for listed networks only.", "nginx", ""},
 	{"EMS-EXP-004", high, Application, outside, asvs + "15.2.3", "no debug console or profiler is reachable",
 		"A console runs code; a profiler shows memory.", "Leave it out of production.", "nginx", "suspected-intrusion"},
