@@ -94,13 +94,13 @@ func (p *program) audit(c *cli.Context) error {
 func auditVerdict(r *audit.Report, from finding.Severity) error {
 	if failing := r.Failing(from); len(failing) > 0 {
 		f := failing[0]
-		return fault.New(fault.AuditOpen, "%d checks fail from %s on; the first: %s, %s: %s", len(failing), from, f.ID, f.Title, f.Subject)
+		return fault.New(fault.AuditOpen, "%s open from %s on; the first: %s, %s: %s", several(len(failing), "check is", "checks are"), from, f.ID, f.Title, f.Subject)
 	}
 	if broken := r.Broken(); len(broken) > 0 {
 		return fault.New(fault.AuditOpen, "%d ticked items of the plan do not hold; the first, in line %d: %s", len(broken), broken[0].Line, broken[0].Text)
 	}
 	if unknown := r.Unchecked(); len(unknown) > 0 {
-		return fault.New(fault.AuditUnclear, "%d checks could not be made; the first: %s: %s", len(unknown), unknown[0].ID, unknown[0].Reason)
+		return fault.New(fault.AuditUnclear, "%s could not be made; the first: %s: %s", several(len(unknown), "check", "checks"), unknown[0].ID, unknown[0].Reason)
 	}
 	return nil
 }
@@ -342,5 +342,12 @@ func (p *program) auditText(r *audit.Report) {
 		rows = append(rows, row)
 	}
 	p.print.table(rows)
-	p.print.line("%s; %d checks waived; %d requests in %s", r.Summary(), waived, r.Requests, r.Ended.Sub(r.Started).Round(time.Millisecond))
+	p.print.line("%s; %s waived; %s in %s", r.Summary(), several(waived, "check", "checks"), several(r.Requests, "request", "requests"), r.Ended.Sub(r.Started).Round(time.Millisecond))
+}
+
+func several(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

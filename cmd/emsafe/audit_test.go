@@ -53,7 +53,7 @@ func TestAudit(t *testing.T) {
 	h.write("waivers.yaml", fmt.Sprintf(clearWaiver, "2099-01-01"))
 	waived := []string{"audit", s.URL, "--waivers", h.path("waivers.yaml")}
 	out := h.must(waived...)
-	for _, want := range []string{"EMS-HDR-003", "try:    emsafe render nginx", "SKIP needs --host", "over ", " rules", "1 checks waived"} {
+	for _, want := range []string{"EMS-HDR-003", "try:    emsafe render nginx", "SKIP needs --host", "over ", " rules", "1 check waived"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not said:\n%s", want, out)
 		}
