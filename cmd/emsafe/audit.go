@@ -344,10 +344,3 @@ func (p *program) auditText(r *audit.Report) {
 	p.print.table(rows)
 	p.print.line("%s; %s waived; %s in %s", r.Summary(), several(waived, "check", "checks"), several(r.Requests, "request", "requests"), r.Ended.Sub(r.Started).Round(time.Millisecond))
 }
-
-func several(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}

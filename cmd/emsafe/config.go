@@ -20,7 +20,7 @@ func (p *program) configCommand() *cli.Command {
 				return err
 			}
 			p.print.emit(map[string]any{"ok": true, "config": file})
-			p.print.line("%s is right: %d databases, %d targets", file, len(cfg.Databases), len(cfg.Targets))
+			p.print.line("%s is right: %s, %s", file, several(len(cfg.Databases), "database", "databases"), several(len(cfg.Targets), "target", "targets"))
 			return nil
 		}},
 		&cli.Command{Name: "show", Usage: "print the configuration as it takes effect, with defaults; secrets stay hidden", Action: func(c *cli.Context) error {

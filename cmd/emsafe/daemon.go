@@ -235,7 +235,7 @@ func (p *program) pruneJob(s *site, name string) func(context.Context, daemon.Ru
 			}
 			r.Targets = append(r.Targets, o)
 		}
-		r.Text = fmt.Sprintf("%d backups removed", removed)
+		r.Text = several(removed, "backup", "backups") + " removed"
 		return r, worst(failed)
 	}
 }

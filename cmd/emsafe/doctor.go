@@ -126,7 +126,7 @@ func (d *doctor) state() {
 		}
 	}
 	waiting, _ := filepath.Glob(filepath.Join(d.s.cfg.State, "spool", "*", "*.json"))
-	d.say("state folder", fmt.Sprintf("%s, %s free, %d backups wait in the spool", d.s.cfg.State, size(d.spool), len(waiting)), permission(err))
+	d.say("state folder", fmt.Sprintf("%s, %s free, %s in the spool", d.s.cfg.State, size(d.spool), several(len(waiting), "backup waits", "backups wait")), permission(err))
 }
 
 func (d *doctor) database(name string) {

@@ -165,7 +165,7 @@ func (p *program) reportPoint(out backup.PointOutcome, err error, took time.Dura
 	for _, t := range out.Targets {
 		kept := filesKept{FilesTarget: t}
 		if sum := t.Summary; sum.Snapshot != "" {
-			p.print.done("%s  %d files, %s: %d new, %d changed; snapshot %.8s in %s, %s stored, in %s", out.Fileset, sum.Files, size(sum.Bytes), sum.New, sum.Changed,
+			p.print.done("%s  %s, %s: %d new, %d changed; snapshot %.8s in %s, %s stored, in %s", out.Fileset, several(int(sum.Files), "file", "files"), size(sum.Bytes), sum.New, sum.Changed,
 				sum.Snapshot, t.Target, size(sum.Added), took.Round(10*time.Millisecond))
 			for _, item := range sum.Unread {
 				p.print.line("  NOT READ: %s", item)

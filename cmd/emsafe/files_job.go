@@ -56,7 +56,7 @@ func (p *program) filesJob(s *site, name string, tell tell) func(context.Context
 			}
 			if t.Point != nil {
 				o.Point = out.At
-				r.Text = fmt.Sprintf("point %s, %d files, %s", out.ID, t.Summary.Files, size(t.Summary.Bytes))
+				r.Text = fmt.Sprintf("point %s, %s, %s", out.ID, several(int(t.Summary.Files), "file", "files"), size(t.Summary.Bytes))
 			}
 			r.Targets = append(r.Targets, o)
 		}

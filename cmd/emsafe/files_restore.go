@@ -106,7 +106,7 @@ func (p *program) filesRestore(c *cli.Context) error {
 		return permission(err)
 	}
 	p.print.emit(map[string]any{"fileset": name, "snapshot": snapshot, "path": to, "files": files, "bytes": bytes, "seconds": time.Since(began).Seconds()})
-	p.print.line("restored %d files, %s, below %s in %s", files, size(bytes), to, time.Since(began).Round(time.Millisecond))
+	p.print.line("restored %s, %s, below %s in %s", several(int(files), "file", "files"), size(bytes), to, time.Since(began).Round(time.Millisecond))
 	return nil
 }
 
@@ -173,7 +173,7 @@ func (p *program) restorePoint(c *cli.Context) error {
 	for _, d := range out.databases {
 		p.print.line("  %s  every page matches the signed digest %s", filepath.Join(to, d.File), d.Digest)
 	}
-	p.print.line("  %s  %d files, %s, each below its whole path", filepath.Join(to, "files"), out.files, size(out.bytes))
+	p.print.line("  %s  %s, %s, each below its whole path", filepath.Join(to, "files"), several(int(out.files), "file", "files"), size(out.bytes))
 	return nil
 }
 

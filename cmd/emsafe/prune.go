@@ -130,7 +130,7 @@ func (s *site) prune(ctx context.Context, name string, t storage.Target, now fun
 	if !job.DryRun && (err != nil || out.Removed > 0) {
 		what := ""
 		if out != nil && out.Removed > 0 {
-			what = fmt.Sprintf("record %d: %d backups removed", out.Record, out.Removed)
+			what = fmt.Sprintf("record %d: %s removed", out.Record, several(out.Removed, "backup", "backups"))
 		}
 		s.record(journal.Entry{Action: "prune", Database: name, Target: t.Name, What: what}, err)
 	}

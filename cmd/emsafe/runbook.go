@@ -155,7 +155,7 @@ func (p *program) runbookLint(c *cli.Context) error {
 	}
 	p.print.emit(map[string]any{"runbooks": len(list), "problems": found})
 	if len(found) > 0 {
-		return fault.New(fault.Findings, "%d problems in %d runbooks", len(found), len(list)).WithRemedy("Mend the lines shown.")
+		return fault.New(fault.Findings, "%s in %s", several(len(found), "problem", "problems"), several(len(list), "runbook", "runbooks")).WithRemedy("Mend the lines shown.")
 	}
 	p.print.done("%d runbooks: nothing is wrong", len(list))
 	return nil

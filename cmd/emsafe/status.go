@@ -75,7 +75,7 @@ func (p *program) statusCommand() *cli.Command {
 			}
 			for _, doc := range o.Databases {
 				if w := doc.Spool; w.Backups > 0 {
-					p.print.line("%s  %d backups of %s wait in the spool, the oldest for %s", doc.Database, w.Backups, size(w.Bytes), age(p.now().Sub(w.Oldest)))
+					p.print.line("%s  %s, %s, in the spool, the oldest for %s", doc.Database, several(w.Backups, "backup waits", "backups wait"), size(w.Bytes), age(p.now().Sub(w.Oldest)))
 				}
 			}
 			for _, f := range o.Findings {

@@ -74,6 +74,7 @@ type State string
 
 // The states.
 const (
+	Shown   State = "shown" // and nothing was decided
 	Begun   State = "begun" // and cut off: what became of it is not known
 	OK      State = "done"
 	Skipped State = "left out"
@@ -96,7 +97,7 @@ func (r *Record) Counts() (done, skipped, failed int) {
 			done++
 		case Skipped:
 			skipped++
-		default:
+		case Begun, Failed:
 			failed++
 		}
 	}

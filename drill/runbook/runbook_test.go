@@ -226,6 +226,9 @@ func TestStopAndResume(t *testing.T) {
 	if err != nil || again.Steps[0].State != OK {
 		t.Fatal(again, err)
 	}
+	if done, skipped, failed := again.Counts(); len(again.Steps) != 2 || again.Steps[1].State != Shown || done != 1 || skipped+failed != 0 {
+		t.Error("a step that was only shown is counted:", again.Steps)
+	}
 	again.Steps = append(again.Steps[:1], Done{Title: "Two", State: OK}, Done{Title: "Three", State: Begun})
 	var out bytes.Buffer
 	next := &Session{Book: s.Book, Record: again, Store: s.Store, Operator: "bob", Work: s.Work, In: strings.NewReader("r\n"), Out: &out, Values: map[string]string{"name": "x"}}

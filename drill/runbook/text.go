@@ -43,7 +43,7 @@ func (v recordView) Span() float64 { return v.Ended.Sub(v.Started).Seconds() }
 
 // Badge is the state of a step.
 func (v recordView) Badge(d Done) report.Badge {
-	state := map[State]report.State{OK: report.OK, Skipped: report.Idle, Failed: report.Failed, Begun: report.Failed}[d.State]
+	state := map[State]report.State{OK: report.OK, Skipped: report.Idle, Shown: report.Idle, Failed: report.Failed, Begun: report.Failed}[d.State]
 	words := string(d.State)
 	if d.Undone {
 		words += ", undone"

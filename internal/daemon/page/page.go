@@ -79,6 +79,9 @@ type Spool struct {
 	Oldest  time.Time `json:"oldest,omitzero"`
 }
 
+// Words are how many wait.
+func (s Spool) Words() string { return plural(s.Backups, "backup") }
+
 // Size is how large a database was.
 type Size struct {
 	At    time.Time
@@ -166,7 +169,7 @@ func (d Database) judge(now time.Time, last *Drill) []Note {
 		add(report.Overdue, "The recovery key was last proven on %s, and was to be again by %s: `emsafe key verify %s`.", report.Date(d.KeyProof), report.Date(d.KeyDue), d.Name)
 	}
 	if d.Spool.Backups > 0 {
-		add(report.Idle, "%d backups (%s) wait to be shipped, the oldest for %s.", d.Spool.Backups, report.Size(d.Spool.Bytes), report.Span(now.Sub(d.Spool.Oldest).Seconds()))
+		add(report.Idle, "To be shipped: %s (%s), the oldest for %s.", plural(d.Spool.Backups, "backup"), report.Size(d.Spool.Bytes), report.Span(now.Sub(d.Spool.Oldest).Seconds()))
 	}
 	return append(notes, d.Notes...)
 }
