@@ -254,7 +254,7 @@ func (p *program) play(c *cli.Context, s *site, sc scenario, r *tabletop.Report,
 		out = p.stderr
 	}
 	session := &tabletop.Session{
-		Scenario: sc.Scenario, Report: r, Store: store, Values: s.cast(r.Inventory, database), In: p.stdin, Out: out, Now: p.now,
+		Scenario: sc.Scenario, Report: r, Store: store, Values: s.cast(r.Inventory, database), In: p.stdin, Out: out, Echo: !p.interactive(), Now: p.now,
 		Drill: func(ctx context.Context) (string, error) { return p.drillInExercise(ctx, c, s, database) },
 	}
 	if address := c.String("listen"); address != "" {

@@ -21,6 +21,7 @@ type Session struct {
 	Values   map[string]string // what {{names}} in the scenario stand for
 	In       io.Reader
 	Out      io.Writer
+	Echo     bool // who reads Out does not see In: answers are repeated
 	Now      func() time.Time
 	// After is a clock's channel for a wait; nil is time.After.
 	After func(time.Duration) <-chan time.Time
@@ -130,6 +131,9 @@ func (s *Session) line(ctx context.Context, prompt string) (string, error) {
 		if !ok {
 			s.say("")
 			return "", errStopped
+		}
+		if s.Echo {
+			s.say("%s", text)
 		}
 		return text, nil
 	case <-ctx.Done():
