@@ -133,8 +133,11 @@ func (f Files) judge(out PointOutcome, failed []error) error {
 			have++
 		}
 	}
-	if have == 0 || errors.Is(err, fault.HookFailed) {
+	switch {
+	case have == 0:
 		return err
+	case errors.Is(err, fault.HookFailed):
+		return fault.New(fault.HookFailed, "%w", err).WithSafe("The recovery point was made, and is whole, in %d of %d targets.", have, len(out.Targets)).WithRemedy(stillQuiesced, f.Fileset)
 	}
 	if have == len(out.Targets) {
 		return fault.New(fault.Partial, "%w", err)
@@ -265,6 +268,8 @@ func (f Files) lock() (unlock func() error, err error) {
 	return durable.Lock(f.path(".lock"), "fileset "+f.Fileset)
 }
 
+const stillQuiesced = "The application may still be quiesced: wake it. The next backup of %s, and a start of the daemon, run it again before anything else."
+
 // quiesce runs Before. That it is to be undone is written down first.
 func (f Files) quiesce(ctx context.Context) error {
 	if f.Before == nil {
@@ -290,7 +295,7 @@ func (f Files) wake(ctx context.Context) (woken bool, err error) {
 	}
 	if err := f.After(context.WithoutCancel(ctx)); err != nil {
 		return false, fault.New(fault.HookFailed, "after: %w", err).
-			WithRemedy("The application may still be quiesced: wake it. The next backup of %s, and a start of the daemon, run it again.", f.Fileset)
+			WithRemedy(stillQuiesced, f.Fileset)
 	}
 	return true, os.Remove(f.path(".quiesced"))
 }

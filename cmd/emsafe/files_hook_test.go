@@ -70,7 +70,7 @@ func TestHooks(t *testing.T) {
 	}
 	// After fails: the points are there, it is told, and run again.
 	h.write("broken", "")
-	h.fails(fault.HookFailed, "after", "files", "backup")
+	h.fails(fault.HookFailed, "was made, and is whole, in 2 of 2 targets", "files", "backup")
 	if got := len(h.points().Points); got != points+2 {
 		t.Errorf("%d points", got)
 	}
