@@ -95,6 +95,21 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// What restic says about many files is said in a line that can be read.
+func TestText(t *testing.T) {
+	t.Parallel()
+	for want, f := range map[string]failed{
+		"it said nothing":                       {heard: " \n\n"},
+		"no such file":                          {heard: "Fatal: no  such\tfile\n"},
+		"a; b; c; d; e":                         {items: []string{"a", "b", "c"}, heard: "d\nFatal: e\n"},
+		"a; b; c; and 95 lines more; it failed": {items: []string{"a", "b", "c"}, heard: strings.Repeat("x\n", 95) + "it failed\n"},
+	} {
+		if got := f.text(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func FuzzForget(f *testing.F) {
 	f.Add([]byte(`[{"keep":[{"id":"a"}],"remove":null}]` + "\n1 snapshots have been removed, running prune\nloading indexes...\n"))
 	f.Add([]byte("null\n"))

@@ -257,13 +257,21 @@ func (f *failed) Error() string {
 	return fmt.Sprintf("restic %s ended with code %d: %s", f.command, f.code, f.text())
 }
 
-// text is what restic said, in one line.
+// text is what restic said, in one line: how it began, and how it ended.
 func (f *failed) text() string {
-	text := strings.Join(strings.Fields(strings.Join(append(slices.Clone(f.items[:min(len(f.items), 3)]), f.heard), " ")), " ")
-	if text == "" {
+	var lines []string
+	for _, line := range append(slices.Clone(f.items), strings.Split(f.heard, "\n")...) {
+		if line = strings.TrimPrefix(strings.Join(strings.Fields(line), " "), "Fatal: "); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == 0 {
 		return "it said nothing"
 	}
-	return strings.TrimPrefix(text, "Fatal: ")
+	if last := len(lines) - 1; last > 4 {
+		lines = append(lines[:3:3], fmt.Sprintf("and %d lines more", last-3), lines[last])
+	}
+	return strings.Join(lines, "; ")
 }
 
 func (f *failed) says(words ...string) bool {
