@@ -170,7 +170,7 @@ func (f Files) databases(ctx context.Context) (halves map[string]half, failed []
 			case missing[t.Name] != nil:
 				h.err = fmt.Errorf("%s is not there: %w", name, missing[t.Name])
 			case err != nil && len(missing) == 0:
-				h.err = fmt.Errorf("%s was not backed up", name)
+				h.err = fmt.Errorf("the backup of %s did not go well", name)
 			case newest.ID == "":
 				h.err = fmt.Errorf("no backup of %s is there", name)
 			default:
