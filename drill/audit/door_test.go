@@ -185,11 +185,11 @@ func (d *door) route(w http.ResponseWriter, r *http.Request) {
 	served := map[string][2]string{ // fault → path and content
 		"env": {"/.env", "SECRET_KEY=1\n"}, "git": {"/.git/HEAD", "ref: refs/heads/main\n"}, "database": {"/backup.db", database + "rest"},
 		"metrics": {"/metrics", "# HELP x y\n# TYPE x counter\nx 1\n"}, "pprof": {"/debug/pprof/", "<p>Types of profiles available: goroutine"},
-		"docs": {"/docs", "<div id=swagger-ui>"}, "openapi": {"/openapi.json", string(private())}, "health": {"/health", `{"status":"ok","version":"1.2.3","database":"/srv/app.db"}`},
+		"listing": {"/uploads/", "<html>\n<head><title>Index of /uploads/</title></head>"}, "docs": {"/docs", "<div id=swagger-ui>"}, "openapi": {"/openapi.json", string(private())}, "health": {"/health", `{"status":"ok","version":"1.2.3","database":"/srv/app.db"}`},
 	}
 	for fault, s := range served {
 		if d.fault[fault] && r.URL.Path == s[0] {
-			say(200, "text/plain", s[1])
+			say(200, http.DetectContentType([]byte(s[1])), s[1])
 			return
 		}
 	}

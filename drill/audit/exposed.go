@@ -52,8 +52,17 @@ var (
 		{"/actuator/env", contains("propertysources")}, {"/server-status", contains("apache server status")}, {"/__debug__/", contains("debug toolbar")},
 		{"/graphql?query=%7B__schema%7Btypes%7Bname%7D%7D%7D", contains(`"__schema"`, `"types"`)},
 	}
+	folders = []place{
+		{"/", isListing}, {"/static/", isListing}, {"/assets/", isListing}, {"/media/", isListing}, {"/uploads/", isListing},
+		{"/files/", isListing}, {"/data/", isListing}, {"/backup/", isListing}, {"/backups/", isListing},
+	}
 	healths = []string{"/health", "/healthz", "/api/health", "/status", "/ready"}
 )
+
+// listings are how nginx, Apache, lighttpd and Python, Go, and Caddy begin theirs.
+var listings = regexp.MustCompile(`(?i)<title>\s*(index of|directory listing for) /|^(<!doctype html>\s*(<meta[^>]*>\s*)?)?<pre>\s*<a href=|served with\s*<a[^>]* href="https://caddyserver\.com`)
+
+func isListing(x answer) bool { return x.kind() == "text/html" && listings.Match(x.body) }
 
 func isOpenAPI(x answer) bool {
 	if whole(x) == nil { // too large to be read, and what it is stands at its beginning
@@ -120,6 +129,8 @@ func (a *audit) exposed(ctx context.Context) {
 	a.reports("EMS-EXP-002", "not found", "anybody can read them", there, err)
 	there, err = a.lies(ctx, consoles)
 	a.reports("EMS-EXP-004", "not found", "anybody can reach it", there, err)
+	there, err = a.lies(ctx, folders)
+	a.reports("EMS-EXP-005", "none of the usual ones is", "anybody sees what lies there", there, err)
 
 	var list []request
 	for _, p := range healths {

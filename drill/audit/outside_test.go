@@ -98,6 +98,7 @@ var planted = []struct{ fault, found string }{
 	{"metrics", "EMS-EXP-002"},
 	{"health", "EMS-EXP-003"},
 	{"pprof", "EMS-EXP-004"},
+	{"listing", "EMS-EXP-005"},
 	{"TRACE", "EMS-METHOD-001"},
 	{"large pages", "EMS-PAGE-002"},
 	{"unlimited search", "EMS-PAGE-001"},

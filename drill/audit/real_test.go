@@ -67,18 +67,24 @@ func serveFastAPI(t *testing.T) *service {
 		t.Skip("there is no FastAPI: make parts installs it")
 	}
 	s := &service{t: t, dir: t.TempDir(), port: fmt.Sprint(free(t))}
-	cmd := exec.Command(python, "testdata/api.py", s.dir, s.port)
+	s.start(exec.Command(python, "testdata/api.py", s.dir, s.port))
+	return s
+}
+
+// start starts a server, and waits until it listens.
+func (s *service) start(cmd *exec.Cmd) {
+	s.t.Helper()
 	said, err := os.Create(filepath.Join(s.dir, "stderr"))
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	done := make(chan struct{})
 	go func() { cmd.Wait(); close(done) }() //nolint:errcheck // what it said is shown
-	t.Cleanup(func() {
+	s.t.Cleanup(func() {
 		cmd.Process.Kill() //nolint:errcheck // it may be gone
 		<-done
 		said.Close()
@@ -90,7 +96,6 @@ func serveFastAPI(t *testing.T) *service {
 		}
 		return err
 	})
-	return s
 }
 
 // until waits until a process is ready, and no longer than it lives.

@@ -87,6 +87,8 @@ var appRules = []Rule{
 		"Versions, paths and addresses help whoever looks for a way in.", "Answer {\"status\": \"ok\"}; details for listed networks only.", "nginx", ""},
 	{"EMS-EXP-004", high, Application, outside, asvs + "15.2.3", "no debug console or profiler is reachable",
 		"A console runs code; a profiler shows memory.", "Leave it out of production.", "nginx", "suspected-intrusion"},
+	{"EMS-EXP-005", medium, Application, outside, asvs + "13.4.3", "folders are not listed",
+		"What nobody was given a link to is found: uploads of others, old versions, backups.", "autoindex off in nginx, file_server without browse in Caddy; StaticFiles and whitenoise list nothing.", "", ""},
 	{"EMS-METHOD-001", low, Application, outside, asvs + "13.4.4", "TRACE is refused",
 		"It gives back headers that scripts are not to see.", "Proxies refuse it unless told otherwise.", "nginx", ""},
 	{"EMS-PAGE-001", high, Application, outside, asvs + "15.2.2", "a limit on rows also holds under search",
