@@ -12,8 +12,7 @@ TOOLS := restic:restic age:age zstd:zstd sqlite3:sqlite3 ssh-keygen:openssh-clie
          man:man-db groff:groff-base promtool:prometheus systemd-analyze:systemd
 # What the pages are looked at with. Tests that want it are skipped without.
 LOOKS := chromium:chromium pdftotext:poppler-utils
-VERSITYGW := v1.8.0
-STATICCHECK := v0.8.2
+GOTOOLS := github.com/versity/versitygw/cmd/versitygw@v1.8.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 # The parts that `emsafe render` writes for. Their packages start services where
 # there is an init system, so `make test` does not install them, and skips what
@@ -98,10 +97,10 @@ parts:
 
 # Go tools at pinned versions, skipped when they are there at that version.
 tools:
-	@$(GO) version -m $(GOBIN)/versitygw 2>/dev/null | grep -q 'mod.*versitygw.*$(VERSITYGW)' || \
-	  GOFLAGS= $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
-	@$(GO) version -m $(GOBIN)/staticcheck 2>/dev/null | grep -q 'mod.*honnef.co/go/tools.*$(STATICCHECK)' || \
-	  GOFLAGS= $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK)
+	@for t in $(GOTOOLS); do \
+	  path=$${t%@*}; \
+	  $(GO) version -m $(GOBIN)/$${path##*/} 2>/dev/null | grep -q "mod.*$${path%/cmd/*}.*$${t##*@}" || GOFLAGS= $(GO) install $$t || exit 1; \
+	done
 
 clean:
 	rm -rf bin demo .cache

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -250,6 +251,55 @@ for block in re.findall(r"(?m)^        run: \|\n((?:          .*\n)+)", text) + 
     subprocess.run(["sh", "-n"], input=block, text=True, check=True)
 for tool in re.findall(r"([a-z-]+)==", text): print(tool)
 `, file)
+	t.Run("actionlint", func(t *testing.T) {
+		path, err := exec.Command("go", "env", "GOPATH").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lint := filepath.Join(strings.TrimSpace(string(path)), "bin", "actionlint")
+		if _, err := os.Stat(lint); err != nil {
+			t.Skip("make tools installs it: ", err)
+		}
+		passes(t, lint, "-shellcheck=", "-pyflakes=", file)
+	})
+	t.Run("pinned", func(t *testing.T) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, block, _ := strings.Cut(string(text), "test -f requirements.txt\n")
+		block, _, _ = strings.Cut(block, "- name:")
+		for requirements, pinned := range map[string]bool{
+			"fastapi==0.115.0 \\\n    --hash=sha256:00\nuvicorn[standard]==0.30.1\n# a comment\n-r more.txt\n": true,
+			"fastapi\n": false, "fastapi>=0.1\n": false, "a==1\nuvicorn[standard]~=0.30\n": false, "x < 2\n": false, "y!=3\n": false, "z[a,b]\n": false,
+		} {
+			cmd := exec.Command("bash", "-e", "-c", block)
+			if cmd.Dir = t.TempDir(); os.WriteFile(filepath.Join(cmd.Dir, "requirements.txt"), []byte(requirements), 0o600) != nil {
+				t.Fatal("it cannot be written")
+			}
+			if err := cmd.Run(); (err == nil) != pinned {
+				t.Errorf("%q: %v", requirements, err)
+			}
+		}
+	})
+	// Without an index pip installs nothing, but takes the command line.
+	t.Run("pip", func(t *testing.T) {
+		if err := exec.Command("python3", "-m", "pip", "--version").Run(); err != nil {
+			t.Skip("there is no pip: ", err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := regexp.MustCompile(`python -m pip install (.*==.*)`).FindAllStringSubmatch(string(text), -1)
+		if len(lines) != 1 {
+			t.Fatal(lines)
+		}
+		out, _ := exec.Command("python3", append([]string{"-m", "pip", "install", "--no-index"}, strings.Fields(lines[0][1])...)...).CombinedOutput()
+		if !strings.Contains(string(out), "No matching distribution found for pip-audit") {
+			t.Errorf("%s", out)
+		}
+	})
 }
 
 // TestOutside: who is not on a listed network does not see documentation and
