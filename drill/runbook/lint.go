@@ -53,6 +53,9 @@ func Lint(r *Runbook, k Known) (problems []Problem) {
 	}
 	for _, c := range r.Commands() {
 		variables(c.Command, c.Line)
+		for _, name := range Quoted(c.Command) {
+			bad(c.Line, "{{%s}} stands inside quotes; outside it is quoted by itself", name)
+		}
 		for _, argv := range Programs(c.Command) {
 			switch name := argv[0]; {
 			case name == "emsafe" && k.Emsafe != nil:

@@ -126,6 +126,7 @@ func Variables(text string) (names []string) {
 
 // Fill puts values into a text. For a shell they are quoted.
 func Fill(text string, values map[string]string, shell bool) string {
+	var pairs []string
 	for _, name := range Variables(text) {
 		value, ok := values[name]
 		if !ok {
@@ -134,9 +135,54 @@ func Fill(text string, values map[string]string, shell bool) string {
 		if shell {
 			value = Quote(value)
 		}
-		text = strings.NewReplacer("{{"+name+"}}", value, "{{ "+name+" }}", value).Replace(text)
+		pairs = append(pairs, "{{"+name+"}}", value, "{{ "+name+" }}", value)
 	}
-	return text
+	return strings.NewReplacer(pairs...).Replace(text) // in one pass: a value may look like a variable
+}
+
+// Quoted are the variables of a script that stand inside quotes, where quotes of
+// their own would end those.
+func Quoted(script string) (names []string) {
+	var in []byte // what is open: a quote, or the parenthesis of a substitution
+	for i := 0; i < len(script); i++ {
+		open := byte(0)
+		if len(in) > 0 {
+			open = in[len(in)-1]
+		}
+		quoted := open == '"' || open == '\''
+		switch c := script[i]; {
+		case quoted && strings.HasPrefix(script[i:], "{{"):
+			if found := Variables(script[i:]); len(found) > 0 && !slices.Contains(names, found[0]) {
+				names = append(names, found[0])
+			}
+		case open == '\'':
+			if c == '\'' {
+				in = in[:len(in)-1]
+			}
+		case c == '\\':
+			i++
+		case c == '$' && strings.HasPrefix(script[i:], "$("):
+			in = append(in, '(')
+			i++
+		case open == '"':
+			if c == '"' {
+				in = in[:len(in)-1]
+			}
+		case c == '"' || c == '\'':
+			in = append(in, c)
+		case c == '(':
+			in = append(in, c)
+		case c == ')' && open == '(':
+			in = in[:len(in)-1]
+		case c == '#' && (i == 0 || strings.IndexByte(" \t\n;", script[i-1]) >= 0):
+			end := strings.IndexByte(script[i:], '\n')
+			if end < 0 {
+				return names
+			}
+			i += end
+		}
+	}
+	return names
 }
 
 // Quote makes one word of a shell of a value.

@@ -213,6 +213,35 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A value that could be more than a word is not put between quotes.
+func TestQuoted(t *testing.T) {
+	t.Parallel()
+	for script, want := range map[string]string{
+		`a {{x}} 'b'{{y}}"c"`: "", `a "{{x}}"`: "x", `a '{{x}} {{y}}'`: "x y", `a "$(b {{x}})" {{y}}`: "", `a "$(b "{{x}}")"`: "x", `a "$(b 'c' {{x}} '{{y}}')"`: "y",
+		"a # it's\nb {{x}}": "", `a \' {{x}}`: "", `a "\"{{x}}"`: "x", `a '\' {{x}}`: "", `(a 'b'; c {{x}})`: "", `a '{{x`: "", `a "#{{x}}"`: "x",
+	} {
+		if got := strings.Join(Quoted(script), " "); got != want {
+			t.Errorf("%s: %q, want %q", script, got, want)
+		}
+	}
+	if got := Fill("{{a}} {{b}}", map[string]string{"a": "{{b}}", "b": "'; x"}, true); got != `'{{b}}' ''\''; x'` {
+		t.Error(got)
+	}
+	const book = "---\nid: q\ntitle: Q\nwhen: x\nseverity: low\ntime: 1 minute\nroles: x\nask:\n  - who: Who?\n---\n\n## Say it\n\n```sh\necho \"it is {{who}}\"\n```\n- expect: exit 0\n"
+	s, out := session(t, book, "$(touch pwned)\nAnn\nr\n")
+	if err := s.Run(t.Context()); err != nil || !strings.Contains(out.String(), "Only letters") || !strings.Contains(s.Record.Steps[0].Output, "it is Ann") {
+		t.Error(err, out)
+	}
+	s, out = session(t, book, "r\n")
+	s.Values = map[string]string{"who": "$(touch pwned)"}
+	if err := s.Run(t.Context()); !errors.Is(err, fault.Usage) || len(s.Record.Steps) > 0 {
+		t.Error(err, out)
+	}
+	if _, err := os.Stat(filepath.Join(s.Work, "pwned")); err == nil {
+		t.Error("it was run")
+	}
+}
+
 // TestStopAndResume: what was done is not done again, and a step that was cut
 // off is told.
 func TestStopAndResume(t *testing.T) {

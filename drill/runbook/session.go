@@ -179,7 +179,11 @@ func (s *Session) ask(texts ...string) error {
 				return err
 			}
 		}
-		if _, known := s.Values[name]; known {
+		if value, known := s.Values[name]; known {
+			if !s.DryRun && !s.fits(name, value) {
+				return fault.New(fault.Usage, "%s is %q, and this runbook puts it between quotes", name, value).
+					WithSafe("Nothing was run with it.").WithRemedy("Only letters, digits and -_./:=@%%+, can stand there. Mend the runbook: {{%s}} outside of quotes is quoted by itself.", name)
+			}
 			s.Record.Variables[name] = Scrub(s.Values[name], s.Secrets...)
 			continue
 		}
@@ -206,6 +210,12 @@ func (s *Session) ask(texts ...string) error {
 	return nil
 }
 
+// fits reports whether a value can stand wherever the runbook's commands have it:
+// what a shell would take for more than a word must not stand inside quotes.
+func (s *Session) fits(name, value string) bool {
+	return Quote(value) == value || !slices.ContainsFunc(s.Book.Commands(), func(c Located) bool { return slices.Contains(Quoted(c.Command), name) })
+}
+
 func (s *Session) answer(q Question) (string, error) {
 	text := "  " + q.Text
 	choices := s.Choices[q.Name]
@@ -228,6 +238,8 @@ func (s *Session) answer(q Question) (string, error) {
 			s.say("  An answer is needed.")
 		case len(choices) > 0 && !slices.Contains(choices, value):
 			s.say("  It is one of %s.", strings.Join(choices, ", "))
+		case !s.fits(q.Name, value):
+			s.say("  Only letters, digits and -_./:=@%%+, can stand where it is used.")
 		default:
 			return value, nil
 		}

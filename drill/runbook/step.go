@@ -48,7 +48,7 @@ func (s *Session) wouldDo(step Step, missing []string) {
 		say = append(say, "then checks "+Fill(step.Check, s.Values, true))
 	}
 	if step.Confirm != "" {
-		say = append(say, "asks for yes: "+step.Confirm)
+		say = append(say, "asks for yes: "+Fill(step.Confirm, s.Values, false))
 	}
 	if step.Undo != "" {
 		say = append(say, "can be undone: "+Fill(step.Undo, s.Values, true))
