@@ -98,11 +98,15 @@ func TestEnvironment(t *testing.T) {
 // What restic says about many files is said in a line that can be read.
 func TestText(t *testing.T) {
 	t.Parallel()
+	var many strings.Builder
+	for i := range 94 {
+		fmt.Fprintln(&many, i)
+	}
 	for want, f := range map[string]failed{
 		"it said nothing":                       {heard: " \n\n"},
 		"no such file":                          {heard: "Fatal: no  such\tfile\n"},
 		"a; b; c; d; e":                         {items: []string{"a", "b", "c"}, heard: "d\nFatal: e\n"},
-		"a; b; c; and 95 lines more; it failed": {items: []string{"a", "b", "c"}, heard: strings.Repeat("x\n", 95) + "it failed\n"},
+		"a; b; c; and 95 lines more; it failed": {items: []string{"a", "b", "c"}, heard: strings.Repeat("x\nx\n", 2) + many.String() + "it failed\n"},
 	} {
 		if got := f.text(); got != want {
 			t.Errorf("%q, want %q", got, want)

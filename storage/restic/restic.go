@@ -261,7 +261,7 @@ func (f *failed) Error() string {
 func (f *failed) text() string {
 	var lines []string
 	for _, line := range append(slices.Clone(f.items), strings.Split(f.heard, "\n")...) {
-		if line = strings.TrimPrefix(strings.Join(strings.Fields(line), " "), "Fatal: "); line != "" {
+		if line = strings.TrimPrefix(strings.Join(strings.Fields(line), " "), "Fatal: "); line != "" && !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}
 	}
