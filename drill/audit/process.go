@@ -159,7 +159,7 @@ func (a *audit) services(ctx context.Context, m running) {
 		if l.ip.IsLoopback() || l.port == 22 || l.port == 80 || l.port == 443 {
 			continue
 		}
-		who := "a process that this user may not see"
+		who := "a process that is not seen from here"
 		if pids := m.holder[l.inode]; len(pids) > 0 {
 			p := m.all[pids[0]]
 			if p.name == "dhclient" || p.name == "sshd" || p.pid == os.Getpid() {
@@ -218,7 +218,7 @@ func (a *audit) seenAll(m running, id, good, bad string, found []string) {
 }
 
 func (m running) blind() error {
-	return fmt.Errorf("%d sockets belong to processes that this user may not see: run it as root", m.hidden)
+	return fmt.Errorf("of listening sockets, %d belong to processes that are not seen from here: run it as root, and outside of containers", m.hidden)
 }
 
 func (a *audit) readable(path string) bool {
