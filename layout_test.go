@@ -89,6 +89,7 @@ var doors = map[string][]string{
 	"crypto/ed25519":                {"storage/seal"},
 	"golang.org/x/crypto/ssh":       {"storage/seal"},
 	"github.com/hiddeco/sshsig":     {"storage/seal"},
+	"github.com/go-json-experiment": {"storage/seal"},
 	"github.com/aws":                {"storage/s3"},
 	"modernc.org":                   {"storage/sqlite"},
 	"go.yaml.in/yaml":               {"internal/config"},

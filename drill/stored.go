@@ -2,14 +2,12 @@ package drill
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"emsafe/internal/fault"
 	"emsafe/storage"
@@ -29,11 +27,11 @@ const (
 // refused.
 func Open(object []byte, signers seal.Signers) (Signed, error) {
 	s := Signed{Object: object}
-	text, signer, err := signers.Verify(seal.NamespaceReport, object, func(text []byte) (time.Time, error) {
-		if err := json.Unmarshal(text, &s.Report); err != nil {
-			return time.Time{}, fmt.Errorf("%w: %w", seal.ErrForged, err)
+	text, signer, err := signers.Verify(seal.NamespaceReport, object, func(text []byte) (seal.Claim, error) {
+		if err := seal.Decode(text, &s.Report); err != nil {
+			return seal.Claim{}, fmt.Errorf("%w: %w", seal.ErrForged, err)
 		}
-		return s.Report.Ended, nil
+		return seal.Claim{At: s.Report.Ended, Host: s.Report.Host, Database: s.Report.Database}, nil
 	})
 	if err != nil {
 		return Signed{}, fault.New(fault.Forged, "report: %w", err)

@@ -17,7 +17,7 @@ import (
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	s := newSampler(t)
-	signers, err := seal.ParseSigners([]byte(s.key.AllowedSigners("vm")))
+	signers, err := seal.ParseSigners([]byte(s.key.AllowedSigners("*")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestOpenRefuses(t *testing.T) {
 func TestLibraryReadsOnce(t *testing.T) {
 	t.Parallel()
 	s := newSampler(t)
-	signers, err := seal.ParseSigners([]byte(s.key.AllowedSigners("vm")))
+	signers, err := seal.ParseSigners([]byte(s.key.AllowedSigners("vm-fra-1")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestLibraryReadsOnce(t *testing.T) {
 func TestLibraryReadsWhatThisHostHeld(t *testing.T) {
 	t.Parallel()
 	s := newSampler(t)
-	signers, err := seal.ParseSigners([]byte(s.key.AllowedSigners("vm")))
+	signers, err := seal.ParseSigners([]byte(s.key.AllowedSigners("vm-fra-1")))
 	if err != nil {
 		t.Fatal(err)
 	}

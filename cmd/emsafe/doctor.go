@@ -18,6 +18,7 @@ import (
 	"emsafe/restore"
 	"emsafe/storage"
 	"emsafe/storage/restic"
+	"emsafe/storage/seal"
 	"emsafe/storage/sqlite"
 )
 
@@ -95,8 +96,12 @@ func (d *doctor) keys() {
 	key, err := readSigningKey(d.s.cfg.SigningKey)
 	detail := ""
 	if err == nil {
-		detail = key.Fingerprint() + ", pinned"
-		err = pinned(key, d.s.signers)
+		detail = key.Fingerprint() + ", pinned for " + seal.Principal(d.s.cfg.Host)
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.s.cfg.Databases)) {
+		if err == nil {
+			_, err = d.s.signingKey(d.s.cfg.SigningKey, seal.NamespaceManifest, name)
+		}
 	}
 	d.say("signing key", detail, err)
 	to, err := d.s.recipients()

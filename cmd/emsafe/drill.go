@@ -67,15 +67,15 @@ func (p *program) drillRun(c *cli.Context) error {
 			return err
 		}
 	}
-	plan, err := p.drillBase(c, s)
-	if err != nil {
-		return err
-	}
-	plan.Identities, plan.Identity, plan.Configuration = ids, how, whose
 	names, err := s.databases(c.Context, c.Args().Slice())
 	if err != nil {
 		return err
 	}
+	plan, err := p.drillBase(c, s, names)
+	if err != nil {
+		return err
+	}
+	plan.Identities, plan.Identity, plan.Configuration = ids, how, whose
 	yield()
 	reports := []*drill.Report{}
 	var failed []error
@@ -100,19 +100,19 @@ func (p *program) drillRun(c *cli.Context) error {
 	return worstDrill(failed)
 }
 
-// drillBase reads the flags into what all databases' plans have in common.
-func (p *program) drillBase(c *cli.Context, s *site) (drill.Plan, error) {
+// drillBase reads the flags into what the plans of these databases have in
+// common.
+func (p *program) drillBase(c *cli.Context, s *site, names []string) (drill.Plan, error) {
 	who, _ := journal.Who(p.env)
 	plan := drill.Plan{
 		Operator: who, Full: c.Bool("full"), Accept: c.Bool("accept"), MinSequence: c.Uint64("min-sequence"), Progress: p.print.progress("restoring"),
 		Private: func(text string) { p.print.note("  %s", text) }, Warn: func(err error) { p.print.warn("%v", err) },
 	}
 	var err error
-	if plan.Key, err = readSigningKey(s.cfg.SigningKey); err == nil {
-		err = pinned(plan.Key, s.signers)
-	}
-	if err != nil {
-		return plan, err
+	for _, name := range names {
+		if plan.Key, err = s.signingKey(s.cfg.SigningKey, seal.NamespaceReport, name); err != nil {
+			return plan, err
+		}
 	}
 	plan.Select, err = selections(c.String("select"), p.now())
 	return plan, err

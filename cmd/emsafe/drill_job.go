@@ -10,6 +10,7 @@ import (
 	"emsafe/internal/daemon"
 	"emsafe/internal/fault"
 	"emsafe/storage"
+	"emsafe/storage/seal"
 	"emsafe/storage/sqlite"
 )
 
@@ -56,10 +57,7 @@ func (p *program) drillJob(s *site, name string) func(context.Context, daemon.Ru
 			plan.Operator, plan.Slot = "daemon, by hand", time.Time{}
 		}
 		var err error
-		if plan.Key, err = readSigningKey(s.cfg.SigningKey); err == nil {
-			err = pinned(plan.Key, s.signers)
-		}
-		if err == nil {
+		if plan.Key, err = s.signingKey(s.cfg.SigningKey, seal.NamespaceReport, name); err == nil {
 			plan.Identities, err = p.identities(s.cfg.DrillKey)
 		}
 		if err != nil {

@@ -330,7 +330,7 @@ func (p *program) drillInExercise(ctx context.Context, c *cli.Context, s *site, 
 	if err != nil {
 		return "no drill could be held", err
 	}
-	plan, err := p.drillBase(c, s)
+	plan, err := p.drillBase(c, s, []string{database})
 	if err != nil {
 		return "no drill could be held", err
 	}

@@ -98,10 +98,7 @@ func (s *site) reach(ctx context.Context, b storage.Bucket, fileset string) (*re
 
 // points is all that a recovery point of one fileset takes.
 func (s *site) points(name string, take func(ctx context.Context, database string) (map[string]error, error)) (backup.Files, error) {
-	key, err := readSigningKey(s.cfg.SigningKey)
-	if err == nil {
-		err = pinned(key, s.signers)
-	}
+	key, err := s.signingKey(s.cfg.SigningKey, seal.NamespacePoint, name)
 	if err != nil {
 		return backup.Files{}, err
 	}

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"emsafe/internal/config"
 	"emsafe/internal/fault"
+	"emsafe/storage/seal"
 	"emsafe/storage/storagetest"
 )
 
@@ -51,7 +53,7 @@ func TestConfigurationFromTarget(t *testing.T) {
 	b := &host{t: t, dir: t.TempDir(), env: []string{"AWS_ACCESS_KEY_ID=" + server.Access, "AWS_SECRET_ACCESS_KEY=" + server.Secret}}
 	from := []string{"--target", "s3://locked/prefix", "--endpoint", server.Endpoint, "--allowed-signers", b.path("allowed_signers"), "--identity", h.path("key")}
 	key := h.newKey(b.path("drill_key"))
-	b.write("allowed_signers", text(t, h.path("etc/allowed_signers"))+"drill@b namespaces=\"emsafe-report\" "+key)
+	b.write("allowed_signers", text(t, h.path("etc/allowed_signers"))+seal.Principal(config.HostName())+" namespaces=\"emsafe-report\" "+key)
 	ran := func(want int, args ...string) string {
 		t.Helper()
 		out, talk, code := b.bare(args...)
@@ -95,7 +97,7 @@ func TestConfigurationFromTarget(t *testing.T) {
 	ran(fault.NotFound.Exit, append(run, "nosuch")...)
 	ran(fault.NotFound.Exit, append(run, "--host", "nosuch")...)
 	ran(fault.Usage.Exit, append([]string{"drill", "run", "--config-from-target"}, from...)...)
-	b.write("allowed_signers", "drill@b namespaces=\"emsafe-report\" "+key)
+	b.write("allowed_signers", seal.Principal(config.HostName())+" namespaces=\"emsafe-report\" "+key)
 	ran(fault.Forged.Exit, run...)
 }
 

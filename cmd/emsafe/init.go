@@ -340,7 +340,7 @@ func (p *program) initWrite(s *setup) error {
 		mode os.FileMode
 	}{
 		{s.cfg.SigningKey, s.keyText, 0o600},
-		{s.cfg.AllowedSigners, []byte(s.key.AllowedSigners(principal(s.cfg.Host))), 0o644},
+		{s.cfg.AllowedSigners, []byte(s.key.AllowedSigners(seal.Principal(s.cfg.Host))), 0o644},
 		{s.file, text, 0o600},
 	} {
 		if err := durable.CreateFile(f.name, f.data, f.mode); err != nil {
@@ -352,14 +352,6 @@ func (p *program) initWrite(s *setup) error {
 
 // principal is the host's name in allowed_signers: ssh-keygen allows no space
 // and no comma there.
-func principal(host string) string {
-	return "emsafe@" + strings.Map(func(r rune) rune {
-		if r <= ' ' || strings.ContainsRune(`,"*?!`, r) {
-			return '-'
-		}
-		return r
-	}, host)
-}
 
 func permission(err error) error {
 	if errors.Is(err, os.ErrPermission) {

@@ -89,22 +89,24 @@ func recipientsOf(cfg *config.Config) (seal.Recipients, error) {
 	return r, nil
 }
 
-// pinned is an error unless the host's own key is among the pinned ones: it
-// would sign what nobody accepts.
-func pinned(key *seal.SigningKey, signers seal.Signers) error {
-	if slices.ContainsFunc(signers.Principals(), func(p string) bool { return strings.HasSuffix(p, " "+key.Fingerprint()) }) {
-		return nil
+// signingKey reads a key that this host signs with. It is an error unless the
+// pinned keys allow it to sign for this host, the namespace, and the database
+// ("" for what is about the whole host): nobody would accept the signature.
+func (s *site) signingKey(file, namespace, database string) (*seal.SigningKey, error) {
+	key, err := readSigningKey(file)
+	if err != nil {
+		return nil, err
 	}
-	return fault.New(fault.BadKey, "the signing key %s is not in allowed_signers: backups signed with it would be refused", key.Fingerprint()).
-		WithRemedy("Add the line of its public key to allowed_signers here, and wherever restores are made.")
+	if err := s.signers.Allow(key, namespace, seal.Claim{At: s.p.now(), Host: s.cfg.Host, Database: database}); err != nil {
+		return nil, fault.New(fault.BadKey, "what this host signs would be refused: %w", err).
+			WithRemedy("Correct the line of this key in allowed_signers here, and wherever restores are made. A line for everything that this host signs is: %s", strings.TrimSpace(key.AllowedSigners(seal.Principal(s.cfg.Host))))
+	}
+	return key, nil
 }
 
 // job is all that a backup of one database takes.
 func (s *site) job(name string, takeOver bool) (backup.Job, error) {
-	key, err := readSigningKey(s.cfg.SigningKey)
-	if err == nil {
-		err = pinned(key, s.signers)
-	}
+	key, err := s.signingKey(s.cfg.SigningKey, seal.NamespaceManifest, name)
 	if err != nil {
 		return backup.Job{}, err
 	}
@@ -130,10 +132,7 @@ func (s *site) pruning(name string, t storage.Target) (backup.Pruning, error) {
 	if file == "" {
 		file = s.cfg.SigningKey
 	}
-	key, err := readSigningKey(file)
-	if err == nil {
-		err = pinned(key, s.signers)
-	}
+	key, err := s.signingKey(file, seal.NamespacePrune, name)
 	if err != nil {
 		return backup.Pruning{}, err
 	}

@@ -80,7 +80,7 @@ func realJob(t *testing.T, b storage.Bucket) backup.Job {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signers, err := seal.ParseSigners([]byte(key.AllowedSigners("test")))
+	signers, err := seal.ParseSigners([]byte(key.AllowedSigners("*")))
 	if err != nil {
 		t.Fatal(err)
 	}

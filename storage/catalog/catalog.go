@@ -110,7 +110,7 @@ func Open(ctx context.Context, b storage.Bucket, signers seal.Signers) (*Catalog
 	var doc repository
 	err := storage.ReadVersions(ctx, b, repositoryKey, maxRepository, func(object []byte) error {
 		doc = repository{}
-		return verify(signers, seal.NamespaceRepository, repositoryKey, object, &doc, func() (header, time.Time) { return doc.header, doc.CreatedAt })
+		return verify(signers, seal.NamespaceRepository, repositoryKey, object, &doc, func() (header, seal.Claim) { return doc.header, seal.Claim{At: doc.CreatedAt, Host: doc.Host} })
 	})
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, "the target %s holds no emsafe repository", b).
@@ -187,14 +187,14 @@ func sign(key *seal.SigningKey, namespace string, doc any) ([]byte, error) {
 }
 
 // verify checks the signature and decodes the text into doc; head then gives
-// doc's header and the time that it claims. Errors are faults and name key.
-func verify(signers seal.Signers, namespace, key string, object []byte, doc any, head func() (header, time.Time)) error {
-	_, _, err := signers.Verify(namespace, object, func(text []byte) (time.Time, error) {
-		if err := json.Unmarshal(text, doc); err != nil {
-			return time.Time{}, fault.New(fault.Damaged, "%s: %v", key, err)
+// doc's header and what it claims. Errors are faults and name key.
+func verify(signers seal.Signers, namespace, key string, object []byte, doc any, head func() (header, seal.Claim)) error {
+	_, _, err := signers.Verify(namespace, object, func(text []byte) (seal.Claim, error) {
+		if err := seal.Decode(text, doc); err != nil {
+			return seal.Claim{}, fault.New(fault.Damaged, "%s: %v", key, err)
 		}
-		h, at := head()
-		return at, h.check(key)
+		h, claim := head()
+		return claim, h.check(key)
 	})
 	if errors.Is(err, seal.ErrForged) {
 		return fault.New(fault.Forged, "%s: %w", key, err).

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"emsafe/internal/fault"
 	"emsafe/storage"
@@ -47,7 +46,9 @@ func (ch *Chain) parse(object []byte, sequence uint64) (*Entry, error) {
 	key := manifestKey(ch.Database, sequence)
 	e := &Entry{Digest: seal.Sum(object)}
 	err := verify(ch.signers, seal.NamespaceManifest, key, object, &e.Manifest,
-		func() (header, time.Time) { return e.header, e.CommittedAt })
+		func() (header, seal.Claim) {
+			return e.header, seal.Claim{At: e.CommittedAt, Host: e.Host, Database: e.Database}
+		})
 	if err == nil {
 		err = e.check(ch.Catalog, ch.Database, sequence)
 	}

@@ -80,7 +80,9 @@ func (ch *Chain) readPrune(ctx context.Context, key string) (*Prune, error) {
 }
 
 func (ch *Chain) parsePrune(key string, object []byte, p *Prune) error {
-	return verify(ch.signers, seal.NamespacePrune, key, object, p, func() (header, time.Time) { return p.header, p.PrunedAt })
+	return verify(ch.signers, seal.NamespacePrune, key, object, p, func() (header, seal.Claim) {
+		return p.header, seal.Claim{At: p.PrunedAt, Host: p.Host, Database: p.Database}
+	})
 }
 
 // AddPrune signs a record after the ones that there are, and stores it. The

@@ -156,11 +156,11 @@ func newest(ctx context.Context, b storage.Bucket, keys []string, signers seal.S
 
 // open verifies a copy that lies under key.
 func open(object []byte, signers seal.Signers, key string) (c Copy, err error) {
-	_, _, err = signers.Verify(seal.NamespaceConfiguration, object, func(text []byte) (time.Time, error) {
-		if err := json.Unmarshal(text, &c); err != nil {
-			return time.Time{}, fmt.Errorf("%w: %w", seal.ErrForged, err)
+	_, _, err = signers.Verify(seal.NamespaceConfiguration, object, func(text []byte) (seal.Claim, error) {
+		if err := seal.Decode(text, &c); err != nil {
+			return seal.Claim{}, fmt.Errorf("%w: %w", seal.ErrForged, err)
 		}
-		return c.TakenAt, nil
+		return seal.Claim{At: c.TakenAt, Host: c.Host, Database: c.Fileset}, nil
 	})
 	switch {
 	case err != nil:

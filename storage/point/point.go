@@ -226,11 +226,11 @@ func read(ctx context.Context, b storage.Bucket, signers seal.Signers, key strin
 
 // open verifies a point that lies under key.
 func open(object []byte, signers seal.Signers, key string) (p Point, err error) {
-	_, _, err = signers.Verify(seal.NamespacePoint, object, func(text []byte) (time.Time, error) {
-		if err := json.Unmarshal(text, &p); err != nil {
-			return time.Time{}, fmt.Errorf("%w: %w", seal.ErrForged, err)
+	_, _, err = signers.Verify(seal.NamespacePoint, object, func(text []byte) (seal.Claim, error) {
+		if err := seal.Decode(text, &p); err != nil {
+			return seal.Claim{}, fmt.Errorf("%w: %w", seal.ErrForged, err)
 		}
-		return p.TakenAt, nil
+		return seal.Claim{At: p.TakenAt, Host: p.Host, Database: p.Fileset}, nil
 	})
 	switch {
 	case err != nil:

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // pages makes n bytes that compress about as a database does.
@@ -306,85 +305,6 @@ func TestSSHAndPassphraseIdentities(t *testing.T) {
 	}
 }
 
-func TestSignatures(t *testing.T) {
-	t.Parallel()
-	key, _, err := NewSigningKey("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stranger, _, _ := NewSigningKey("stranger")
-	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	when := func([]byte) (time.Time, error) { return now, nil }
-	text := []byte("{\n  \"format\": 1\n}\n")
-	object, err := key.Sign(NamespaceManifest, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signers := func(lines string) Signers {
-		s, err := ParseSigners([]byte(lines))
-		if err != nil {
-			t.Fatalf("%s: %v", lines, err)
-		}
-		return s
-	}
-	pinned := signers(key.AllowedSigners("emsafe@web1"))
-	if got, _, err := pinned.Verify(NamespaceManifest, object, when); err != nil || !bytes.Equal(got, text) {
-		t.Fatalf("own signature: %q %v", got, err)
-	}
-	strange, _ := stranger.Sign(NamespaceManifest, text)
-	for name, c := range map[string]struct {
-		signers   Signers
-		namespace string
-		object    []byte
-	}{
-		"stranger":        {pinned, NamespaceManifest, strange},
-		"other namespace": {pinned, NamespaceReport, object},
-		"role not pinned": {signers(`x namespaces="emsafe-prune" ` + key.Public()), NamespaceManifest, object},
-		"expired":         {signers(`x valid-before="20261123Z" ` + key.Public()), NamespaceManifest, object},
-		"not yet":         {signers(`x valid-after="20261124Z" ` + key.Public()), NamespaceManifest, object},
-		"no signature":    {pinned, NamespaceManifest, text},
-		"trailing":        {pinned, NamespaceManifest, append(bytes.Clone(object), '\n')},
-		"empty":           {pinned, NamespaceManifest, nil},
-	} {
-		if _, _, err := c.signers.Verify(c.namespace, c.object, when); !errors.Is(err, ErrForged) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, _, err := signers(`x valid-after="20261101Z",valid-before="20261201Z" `+key.Public()).Verify(NamespaceManifest, object, when); err != nil {
-		t.Errorf("inside its validity: %v", err)
-	}
-	for bit := range len(object) * 8 {
-		bad := bytes.Clone(object)
-		bad[bit/8] ^= 1 << (bit % 8)
-		if _, _, err := pinned.Verify(NamespaceManifest, bad, when); err == nil {
-			t.Fatalf("bit %d flipped: accepted", bit)
-		}
-	}
-}
-
-func TestSSHKeygenAgrees(t *testing.T) {
-	t.Parallel()
-	key, _, _ := NewSigningKey("test")
-	text := []byte("{\"a\": 1}\n")
-	object, _ := key.Sign(NamespaceManifest, text)
-	dir := t.TempDir()
-	for name, b := range map[string][]byte{"object": object, "allowed": []byte(key.AllowedSigners("emsafe@web1"))} {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	script := `cd "$0"
-sed '/^-----BEGIN SSH SIGNATURE-----$/,$d' object > text
-sed -n '/^-----BEGIN SSH SIGNATURE-----$/,$p' object > sig
-ssh-keygen -Y verify -f allowed -I emsafe@web1 -n "$1" -s sig < text`
-	if out, err := exec.Command("sh", "-c", script, dir, NamespaceManifest).CombinedOutput(); err != nil {
-		t.Fatalf("ssh-keygen -Y verify: %v %s", err, out)
-	}
-	if err := exec.Command("sh", "-c", script, dir, NamespaceReport).Run(); err == nil {
-		t.Fatal("ssh-keygen took the signature for another namespace")
-	}
-}
-
 func TestScratch(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -417,12 +337,6 @@ func TestScratch(t *testing.T) {
 	if _, err := s.Read(0, nil); err == nil {
 		t.Fatal("a chunk survived Reset")
 	}
-}
-
-func FuzzParseSigners(f *testing.F) {
-	key, _, _ := NewSigningKey("fuzz")
-	f.Add([]byte(key.AllowedSigners("a")))
-	f.Fuzz(func(_ *testing.T, data []byte) { ParseSigners(data) }) //nolint:errcheck // must not panic
 }
 
 func FuzzFrames(f *testing.F) {
