@@ -198,7 +198,8 @@ func TestByHand(t *testing.T) {
 	if got, want := text(t, r.path("tmp/emsafe.yaml")), text(t, r.path("etc/emsafe/emsafe.yaml")); got != want {
 		t.Errorf("%s\nis not\n%s", got, want)
 	}
-	r.write("tmp/restore.py", blocks(t, "docs/format.md", "python")[1])
+	r.write("tmp/signed.py", blocks(t, "docs/format.md", "python")[1])
+	r.write("tmp/restore.py", blocks(t, "docs/format.md", "python")[2])
 	newest, _ := os.ReadFile(r.path("srv/app/app.db"))
 	if n := strings.Count(strings.Join(r.manifests(), ""), `"kind": "delta"`); n != 2 {
 		t.Errorf("%d deltas were made", n)
