@@ -30,9 +30,14 @@ func Probe(ctx context.Context, b Bucket) (Probed, error) {
 	if _, err := b.Create(ctx, p.Key, bytes.NewReader(data), int64(len(data))); err != nil {
 		return p, fmt.Errorf("write a test object: %w", err)
 	}
-	if _, err := b.Create(ctx, p.Key, bytes.NewReader(data[:1]), 1); !errors.Is(err, ErrExists) {
-		return p, fault.New(fault.Storage, "%s does not keep objects from being overwritten (second create: %v)", b, err).
-			WithRemedy("emsafe needs a storage that honours If-None-Match: *. Use another provider or version.")
+	switch _, err := b.Create(ctx, p.Key, bytes.NewReader(data[:1]), 1); {
+	case err == nil:
+		_ = b.Delete(ctx, p.Key)
+		return p, fault.New(fault.Storage, "%s does not keep objects from being overwritten: a second create of %s succeeded", b, p.Key).
+			WithSafe("Only a test object was written.").
+			WithRemedy("Use a provider that honours `If-None-Match: *` (docs/providers.md), or, in a bucket that keeps versions, set `conditional_writes: false` for the target.")
+	case !errors.Is(err, ErrExists): // proves nothing about overwriting
+		return p, fmt.Errorf("create the test object a second time, which must be refused: %w", err)
 	}
 	listed := false
 	for info, err := range b.List(ctx, p.Key, "") {

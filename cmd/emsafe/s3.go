@@ -16,6 +16,7 @@ func openS3(ctx context.Context, t config.Target, limited func() bool, lock time
 	bucket, prefix, _ := t.Bucket()
 	cfg := s3.Config{
 		Bucket: bucket, Prefix: prefix, Provider: t.Provider, Endpoint: t.Endpoint, Region: t.Region, PathStyle: t.PathStyle,
+		ConditionalWrites: t.ConditionalWrites, Checksums: t.Checksums,
 		CAFile: t.CAFile, StorageClass: t.StorageClass, SSE: t.SSE, KMSKeyID: t.KMSKeyID, UploadLimit: t.UploadLimit, UploadLimited: limited,
 	}
 	if lock > 0 {

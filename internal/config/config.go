@@ -65,22 +65,25 @@ type Config struct {
 
 // Target is a place where backups go.
 type Target struct {
-	URL             string // file:///folder or s3://bucket[/prefix]
-	Provider        string // "" for AWS and everything that behaves like it
-	Endpoint        string
-	Region          string
-	PathStyle       *bool // nil: as the provider wants it
-	CAFile          string
-	StorageClass    string
-	SSE             string // "", AES256 or aws:kms
-	KMSKeyID        string
-	AccessKeyID     Secret // this and the next two: zero means the standard AWS chain
-	SecretAccessKey Secret
-	SessionToken    Secret
-	LockMode        string // compliance or governance, with LockFor
-	LockFor         time.Duration
-	UploadLimit     int64  // bytes per second; 0 is no limit
-	UploadHours     string // when the limit holds, as "08:00-18:00" in Zone; "": always
+	URL       string // file:///folder or s3://bucket[/prefix]
+	Provider  string // "" for AWS and everything that behaves like it
+	Endpoint  string
+	Region    string
+	PathStyle *bool // nil: as the provider wants it
+	// ConditionalWrites and Checksums: nil: as the provider wants it.
+	ConditionalWrites *bool
+	Checksums         *bool
+	CAFile            string
+	StorageClass      string
+	SSE               string // "", AES256 or aws:kms
+	KMSKeyID          string
+	AccessKeyID       Secret // this and the next two: zero means the standard AWS chain
+	SecretAccessKey   Secret
+	SessionToken      Secret
+	LockMode          string // compliance or governance, with LockFor
+	LockFor           time.Duration
+	UploadLimit       int64  // bytes per second; 0 is no limit
+	UploadHours       string // when the limit holds, as "08:00-18:00" in Zone; "": always
 }
 
 // Database is one SQLite database under protection.

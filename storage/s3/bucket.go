@@ -16,6 +16,10 @@
 // has ended; nothing is retried without bound; an error names endpoint and
 // bucket and never a secret.
 //
+// Where the provider does not know If-None-Match, Config.ConditionalWrites is
+// false: objects are then created in a bucket that keeps versions, and two
+// writers settle by listing them; unconditional.go says how, and what is weaker.
+//
 // What it cannot do: make a provider that ignores If-None-Match refuse a
 // second writer, or abort an upload whose id never arrived. Both need a
 // setting at the provider: versioning, and a rule that ends old uploads.
@@ -47,6 +51,8 @@ type Bucket struct {
 	// What the credentials turned out not to allow is not asked again: each
 	// refused request is an alarm in somebody's log.
 	headDenied, listDenied atomic.Bool
+
+	versioned atomic.Bool // it is known that the bucket keeps versions
 }
 
 var _ storage.Bucket = (*Bucket)(nil)

@@ -36,6 +36,10 @@ type Config struct {
 	Checksums *bool  // store SHA-256 checksums; the transfer is protected by the signature anyway
 	CAFile    string // PEM; trusted beside the system's authorities
 
+	// ConditionalWrites says whether the provider honours If-None-Match. Without
+	// it objects are created in a bucket that keeps versions: see unconditional.go.
+	ConditionalWrites *bool
+
 	StorageClass string
 	SSE          string // "", AES256 or aws:kms
 	KMSKeyID     string // for aws:kms; empty is the account's own key
@@ -70,12 +74,13 @@ type preset struct {
 	pathStyle  bool
 	checksums  bool // x-amz-checksum-sha256 is stored
 	equalParts bool // all parts but the last must have one size
+	blind      bool // answers 501 to a PUT with If-None-Match
 }
 
 var presets = map[string]preset{
 	"aws":      {checksums: true, region: "us-east-1"},
 	"r2":       {region: "auto", pathStyle: true, equalParts: true},
-	"b2":       {endpoint: "https://s3.REGION.backblazeb2.com", pathStyle: true},
+	"b2":       {endpoint: "https://s3.REGION.backblazeb2.com", pathStyle: true, blind: true},
 	"wasabi":   {endpoint: "https://s3.REGION.wasabisys.com", region: "us-east-1", pathStyle: true},
 	"hetzner":  {endpoint: "https://REGION.your-objectstorage.com", pathStyle: true},
 	"garage":   {region: "garage", pathStyle: true},
@@ -163,6 +168,9 @@ func (c Config) reach(p preset) (Config, error) {
 	}
 	if c.Checksums == nil {
 		c.Checksums = aws.Bool(p.checksums)
+	}
+	if c.ConditionalWrites == nil {
+		c.ConditionalWrites = aws.Bool(!p.blind)
 	}
 	return c, nil
 }

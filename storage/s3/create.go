@@ -31,6 +31,11 @@ func (b *Bucket) Create(ctx context.Context, key string, r io.Reader, size int64
 	if size > maxObject {
 		return storage.Info{}, fmt.Errorf("create %s: %d bytes are more than S3 keeps in one object", key, size)
 	}
+	if !*b.cfg.ConditionalWrites {
+		if err := b.vacant(ctx, key); err != nil {
+			return storage.Info{}, err
+		}
+	}
 	src := &source{ctx: ctx, r: r, size: size}
 	buf, done := b.firstBuffer(size)
 	defer done()
@@ -67,6 +72,8 @@ type upload struct {
 	token string        // random, stored as metadata: the surest mark
 	etag  func() string // as the server will have it; "" if that cannot be known
 	sha   string        // the checksum as the server reports it; "" if none was sent
+
+	versions []string // the ids that the server gave what was stored, as far as it answered
 }
 
 const tokenName = "emsafe-upload"
@@ -77,7 +84,7 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage
 	up := upload{key: key, size: int64(len(body)), token: rand.Text()}
 	up.etag = func() string { return fmt.Sprintf("%x", md5.Sum(body)) }
 	in := s3.PutObjectInput{
-		Bucket: b.bucket(), Key: b.name(key), IfNoneMatch: aws.String("*"),
+		Bucket: b.bucket(), Key: b.name(key), IfNoneMatch: b.onlyNew(),
 		ContentLength: aws.Int64(up.size), ContentType: aws.String("application/octet-stream"),
 		Metadata:     map[string]string{tokenName: up.token},
 		StorageClass: types.StorageClass(b.cfg.StorageClass),
@@ -101,12 +108,18 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage
 		if err == nil && aws.ToString(reply.ETag) == "" {
 			err = badReply("the server says it stored the object and gives no ETag: this is not S3")
 		}
+		if err == nil && aws.ToString(reply.VersionId) != "" {
+			up.versions = append(up.versions, aws.ToString(reply.VersionId))
+		}
 		said = err == nil && up.said(aws.ToString(reply.ETag), aws.ToString(reply.ChecksumSHA256))
 		out.note(err, p.sent())
 		return b.unheard(ctx, up, err)
 	})
 	if out.err != nil && !out.lost && wordless(out.err) {
 		out.err = b.diagnose(ctx, key, out.err)
+	}
+	if !*b.cfg.ConditionalWrites {
+		return b.elect(ctx, "PutObject", up, out)
 	}
 	if out.err == nil && said && !out.lost {
 		// The answer names what is stored: to ask again would double the

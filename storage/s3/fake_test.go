@@ -314,3 +314,33 @@ func TestHeaders(t *testing.T) {
 		}
 	}
 }
+
+// A refusal that names the bucket's region: the remedy names it too.
+func TestRegionIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status        int
+		code, message string
+		header        string
+		want          string
+	}{
+		"redirect":    {301, "PermanentRedirect", "The bucket you are attempting to access must be addressed using the specified endpoint.", "eu-central-2", "`region: eu-central-2`"},
+		"malformed":   {400, "AuthorizationHeaderMalformed", "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-3'", "", "`region: eu-west-3`"},
+		"not said":    {301, "PermanentRedirect", "somewhere else", "", "did not name it"},
+		"no region":   {301, "PermanentRedirect", "", "x; rm -rf /", "did not name it"},
+		"no region 2": {400, "AuthorizationHeaderMalformed", "expecting '../../etc'", "", "did not name it"},
+	} {
+		b, _ := faked(t, func(w http.ResponseWriter, _ *http.Request) {
+			if c.header != "" {
+				w.Header()["X-Amz-Bucket-Region"] = []string{c.header}
+			}
+			says(c.status, errorXML(c.code, c.message))(w, nil)
+		})
+		for op, err := range map[string]error{"list": listErr(t, b), "create": create(t, b, 100), "delete": b.Delete(t.Context(), "key")} {
+			refused(t, err, fault.Storage, c.code)
+			if f := fault.Find(err); !strings.Contains(f.Remedy, c.want) {
+				t.Errorf("%s, %s: remedy %q lacks %q", name, op, f.Remedy, c.want)
+			}
+		}
+	}
+}

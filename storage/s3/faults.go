@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -155,17 +156,50 @@ func (b *Bucket) advise(f *fault.Error, code string, status int, words string) *
 	case errors.As(f.Err, &unknown):
 		return f.WithRemedy("The server's certificate is by an authority that this host does not know: set ca_file to its certificate.")
 	case code == "AuthorizationHeaderMalformed" || code == "PermanentRedirect" || status == http.StatusMovedPermanently:
-		return f.WithRemedy("The bucket is in another region than %q: set region.", b.cfg.Region)
+		if region := regionSaid(f.Err); region != "" {
+			return f.WithRemedy("The bucket is in region %q, and the request was made for %q: set `region: %s` for the target (with `emsafe init`: --region %s). An `endpoint` that names a region must name this one.",
+				region, b.region(), region, region)
+		}
+		return f.WithRemedy("The bucket is in another region than %q, and the server did not name it: set `region` for the target to the region that the provider's console shows.", b.region())
 	case unsupported(code, status) && (strings.Contains(lower, "none-match") || strings.Contains(lower, "conditional")):
-		return f.WithRemedy("The provider does not know If-None-Match, without which two writers could overwrite each other: " +
-			"use one that supports conditional writes, or a newer version of it.")
+		return f.WithRemedy("%s", unconditionalRemedy)
 	case unsupported(code, status) && strings.Contains(lower, "checksum"):
-		return f.WithRemedy("The provider refuses SHA-256 checksums: set its provider preset, or checksums: false.")
-	case status == http.StatusNotImplemented:
-		return f.WithRemedy("The provider does not implement this request. emsafe needs If-None-Match on PutObject and " +
-			"CompleteMultipartUpload; if it refuses checksums, set its provider preset or checksums: false.")
+		return f.WithRemedy("The provider refuses SHA-256 checksums: set `provider` to its preset, or `checksums: false`, for the target.")
+	case status == http.StatusNotImplemented && *b.cfg.ConditionalWrites:
+		return f.WithRemedy("The server does not implement this request. Possible causes: it knows no conditional writes (If-None-Match), or it refuses SHA-256 checksums. " +
+			"For the first, if the bucket keeps versions, set `conditional_writes: false` for the target (docs/providers.md says what is weaker then); for the second, `checksums: false`.")
 	}
 	return f
+}
+
+const unconditionalRemedy = "The provider does not know conditional writes (If-None-Match). If its bucket keeps versions, set `conditional_writes: false` for the target; " +
+	"docs/providers.md says what is weaker then. Otherwise use a provider that supports conditional writes."
+
+// region is the region that requests are signed for.
+func (b *Bucket) region() string { return b.client.Options().Region }
+
+var (
+	regionForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,39}$`)
+	expectedForm = regexp.MustCompile(`expecting '([^']*)'`)
+)
+
+// regionSaid is the region that a refusal names: in a header, as Amazon's
+// redirects do, or in the message of AuthorizationHeaderMalformed. It is "" if
+// the server named none, or something that is not a region's name.
+func regionSaid(err error) string {
+	var resp *smithyhttp.ResponseError
+	if errors.As(err, &resp) && resp.Response != nil && resp.Response.Response != nil {
+		if region := resp.Response.Header.Get("X-Amz-Bucket-Region"); regionForm.MatchString(region) {
+			return region
+		}
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		if m := expectedForm.FindStringSubmatch(api.ErrorMessage()); m != nil && regionForm.MatchString(m[1]) {
+			return m[1]
+		}
+	}
+	return ""
 }
 
 func unsupported(code string, status int) bool {

@@ -65,6 +65,12 @@ func (b *Bucket) multipart(ctx context.Context, key string, src *source, first [
 		return storage.Info{}, m.abandon(ctx, err)
 	}
 	m.identify()
+	if !*b.cfg.ConditionalWrites {
+		// What came meanwhile is seen before a version of ours exists.
+		if err := b.vacant(ctx, key); err != nil {
+			return storage.Info{}, m.abandon(ctx, err)
+		}
+	}
 	var out outcome
 	out.err = b.retry(ctx, func() error {
 		err := m.complete(ctx)
@@ -78,7 +84,11 @@ func (b *Bucket) multipart(ctx context.Context, key string, src *source, first [
 			out.mute = false
 		}
 	}
-	info, err := b.settle(ctx, "CompleteMultipartUpload", m.up, out)
+	settle := b.settle
+	if !*b.cfg.ConditionalWrites {
+		settle = b.elect
+	}
+	info, err := settle(ctx, "CompleteMultipartUpload", m.up, out)
 	if err != nil {
 		return info, m.abandon(ctx, err)
 	}
@@ -237,9 +247,12 @@ func (m *multi) identify() {
 
 func (m *multi) complete(ctx context.Context) error {
 	out, err := m.b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: m.b.bucket(), Key: m.b.name(m.up.key), UploadId: m.id, IfNoneMatch: aws.String("*"),
+		Bucket: m.b.bucket(), Key: m.b.name(m.up.key), UploadId: m.id, IfNoneMatch: m.b.onlyNew(),
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: m.parts},
 	})
+	if err == nil && aws.ToString(out.VersionId) != "" {
+		m.up.versions = append(m.up.versions, aws.ToString(out.VersionId))
+	}
 	if err == nil && aws.ToString(out.ETag) == "" {
 		// Amazon says 200 before it is done; what then comes may be cut off.
 		err = fmt.Errorf("the server says it completed the upload and gives no ETag")

@@ -180,7 +180,12 @@ func (b *Bucket) look(ctx context.Context, key string, attempts int) (stored, er
 }
 
 func (b *Bucket) head(ctx context.Context, key string, attempts int) (stored, error) {
-	in := s3.HeadObjectInput{Bucket: b.bucket(), Key: b.name(key)}
+	return b.headVersion(ctx, key, "", attempts)
+}
+
+// headVersion is head of a version, "" for the newest.
+func (b *Bucket) headVersion(ctx context.Context, key, version string, attempts int) (stored, error) {
+	in := s3.HeadObjectInput{Bucket: b.bucket(), Key: b.name(key), VersionId: optional(version)}
 	if *b.cfg.Checksums {
 		in.ChecksumMode = types.ChecksumModeEnabled
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"emsafe/internal/fault"
@@ -37,6 +38,16 @@ func TestProbe(t *testing.T) {
 	}
 	if _, err = storage.Probe(t.Context(), overwriting{Memory()}); !errors.Is(err, fault.Storage) {
 		t.Errorf("a bucket that overwrites: %v", err)
+	}
+	if err == nil || !strings.Contains(err.Error(), "overwritten") {
+		t.Errorf("a bucket that overwrites: %v", err)
+	}
+	// A second create that fails for another reason says nothing about overwriting.
+	for _, why := range []error{fault.New(fault.Credentials, "may not"), fault.New(fault.NoSpace, "the quota is used up"), storage.ErrUnsettled, context.DeadlineExceeded} {
+		_, err = storage.Probe(t.Context(), Faulty(Memory(), Fault{Op: Create, Nth: 2, Err: why}))
+		if !errors.Is(err, why) || strings.Contains(err.Error(), "overwritten") {
+			t.Errorf("a second create that ends in %q: %v", why, err)
+		}
 	}
 	if _, err = storage.Probe(t.Context(), Faulty(Memory(), Fault{Op: List, Effect: Cut})); !errors.Is(err, fault.Storage) {
 		t.Errorf("a listing that ends early: %v", err)

@@ -190,7 +190,9 @@ func deleting(t *testing.T, b storage.Bucket) {
 	if got := keys(t, b, "", ""); !slices.Equal(got, []string{"d/2"}) {
 		t.Errorf("left %q", got)
 	}
-	if _, err := b.Create(t.Context(), "d/1", strings.NewReader("new"), 3); err != nil {
+	// A bucket that keeps what was deleted may keep its key as well.
+	kept := slices.Contains(keys(t, storage.Past(b), "d/", ""), "d/1")
+	if _, err := b.Create(t.Context(), "d/1", strings.NewReader("new"), 3); err != nil && !(kept && errors.Is(err, storage.ErrExists)) {
 		t.Errorf("create after delete: %v", err)
 	}
 }
