@@ -179,6 +179,9 @@ func (d *doctor) target(ctx context.Context, t storage.Target) {
 		detail += ", may not delete"
 	}
 	d.say("target "+t.Name, detail, err)
+	if err == nil {
+		d.repository(ctx, t, b)
+	}
 	if l, ok := b.(storage.Locking); ok && err == nil && !l.LockedUntil(time.Now()).IsZero() {
 		proof, err := l.ProveLock(ctx)
 		d.say("lock of "+t.Name, lockProven(proof), err)

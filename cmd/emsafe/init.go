@@ -306,6 +306,9 @@ func (p *program) initProve(ctx context.Context, s *setup) (map[string]storage.P
 		if err != nil {
 			return nil, fmt.Errorf("target %s: %w", name, err)
 		}
+		if err := unclaimed(ctx, name, t, s.cfg.Host, b); err != nil {
+			return nil, err
+		}
 		probed, err := storage.Probe(ctx, b)
 		if err != nil {
 			return nil, fmt.Errorf("target %s: %w", name, err)

@@ -351,3 +351,21 @@ func (s Signers) Verify(namespace string, object []byte, read func(text []byte) 
 	}
 	return text, fingerprint, nil
 }
+
+// Claimed returns the text of a signed object and the fingerprint of the key
+// that it says signed it, whoever that is: the signature is valid, and nothing
+// else is known. It is for telling people whose an object seems to be.
+func Claimed(namespace string, object []byte) (text []byte, fingerprint string, err error) {
+	text, armored, err := Split(object)
+	if err != nil {
+		return nil, "", err
+	}
+	sig, err := sshsig.Unarmor(armored)
+	if err != nil {
+		return nil, "", forged("signature: %v", err)
+	}
+	if err := sshsig.Verify(bytes.NewReader(text), sig, sig.PublicKey, sig.HashAlgorithm, namespace); err != nil {
+		return nil, "", forged("%v", err)
+	}
+	return text, ssh.FingerprintSHA256(sig.PublicKey), nil
+}
