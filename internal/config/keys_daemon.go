@@ -13,7 +13,7 @@ var daemonKeys = []key{
 		why:   "On loopback every user of the machine can ask; from other machines everybody.",
 		field: func(a at) any { return &a.config.Daemon.Token }},
 	{path: "daemon.socket", kind: kindPath, computed: "`daemon.sock` in systemd's runtime directory `/run/emsafe`, else in the state folder", example: "/run/emsafe/daemon.sock",
-		what:  "Where `emsafe status`, `emsafe run` and `emsafe reload` find the daemon.",
+		what:  "Where `emsafe status`, `emsafe daemon run` and `emsafe daemon reload` find the daemon.",
 		why:   "Its user and group may use it (mode 0660): put colleagues who look after backups in the group.",
 		field: func(a at) any { return &a.config.Daemon.Socket }},
 	{path: "daemon.heavy", kind: kindCount, def: "2", min: "2", example: "3",

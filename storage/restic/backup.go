@@ -187,7 +187,7 @@ func (r *Repository) check(ctx context.Context, subset string, more ...string) e
 	if errors.As(err, &f) && f.says("contains errors", "errors were found", "verification failed", "does not match", "has not been found", "invalid data returned") {
 		return fault.New(fault.Damaged, "restic check of %s: %s", r.Location, f.text()).
 			WithSafe("What other targets hold is not touched by this.").
-			WithRemedy("Back up anew: what is gone comes back as far as the files are there. Then see restic's own words on `repair`.")
+			WithRemedy("Back up anew: what is gone comes back as far as the files are there. Then read restic's documentation of `restic repair`.")
 	}
 	return r.explain(err)
 }

@@ -154,7 +154,7 @@ func (b *Bucket) advise(f *fault.Error, code string, status int, words string) *
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.As(f.Err, &unknown):
-		return f.WithRemedy("The server's certificate is by an authority that this host does not know: set ca_file to its certificate.")
+		return f.WithRemedy("The server's certificate is by an authority that this host does not know: set `ca_file` for the target to its certificate.")
 	case code == "AuthorizationHeaderMalformed" || code == "PermanentRedirect" || status == http.StatusMovedPermanently:
 		if region := regionSaid(f.Err); region != "" {
 			return f.WithRemedy("The bucket is in region %q, and the request was made for %q: set `region: %s` for the target (with `emsafe init`: --region %s). An `endpoint` that names a region must name this one.",
