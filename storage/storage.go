@@ -18,8 +18,6 @@ import (
 	"iter"
 	"strings"
 	"time"
-
-	"emsafe/internal/fault"
 )
 
 // ErrNotExist is wrapped by Open for a key that is not there.
@@ -185,52 +183,6 @@ func CheckKey(key string) error {
 		}
 	}
 	return nil
-}
-
-// ReadAll reads one whole object of at most limit bytes.
-func ReadAll(ctx context.Context, b Bucket, key string, limit int64) ([]byte, error) {
-	r, err := b.Open(ctx, key, 0, -1)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return readAll(r, key, limit)
-}
-
-// ReadVersions reads one whole object of at most limit bytes, and hands it to
-// accept. If that refuses it, and the bucket has versions, it gets those too, the
-// oldest first, until it takes one. The error is that of the object itself.
-func ReadVersions(ctx context.Context, b Bucket, key string, limit int64, accept func([]byte) error) error {
-	data, err := ReadAll(ctx, b, key, limit)
-	if err == nil {
-		if err = accept(data); err == nil {
-			return nil
-		}
-	}
-	v, ok := b.(Versioned)
-	if !ok || !errors.Is(err, fault.Forged) && !errors.Is(err, fault.Damaged) {
-		return err
-	}
-	for r, verr := range v.Versions(ctx, key) {
-		if verr != nil {
-			return err
-		}
-		if data, rerr := readAll(r, key, limit); rerr == nil && accept(data) == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-func readAll(r io.Reader, key string, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, err)
-	}
-	if int64(len(data)) > limit {
-		return nil, fault.New(fault.Damaged, "read %s: larger than %d bytes", key, limit)
-	}
-	return data, nil
 }
 
 // Target is a bucket under the name that the configuration gives it. Open is

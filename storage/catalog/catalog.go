@@ -29,8 +29,9 @@ const Format = 1
 const (
 	repositoryKey = "repository.json"
 	maxRepository = 64 << 10
-	// maxManifest allows for the part hashes of an 8 TiB payload.
-	maxManifest = 96 << 20
+	// maxManifest allows for the part hashes of a payload of almost 4 TiB: 67
+	// bytes for every 8 MiB.
+	maxManifest = 32 << 20
 )
 
 // Catalog is one target's content, read with the pinned signers.
@@ -138,7 +139,7 @@ func (c *Catalog) Relock(ctx context.Context, database string) error {
 	if err := l.Relock(ctx, repositoryKey); err != nil {
 		return err
 	}
-	for info, err := range c.Bucket.List(ctx, "databases/"+database+"/prunes/", "") {
+	for info, err := range c.Bucket.List(ctx, prunePrefix(database), "") {
 		if err != nil {
 			return err
 		}

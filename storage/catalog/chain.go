@@ -176,6 +176,9 @@ func (ch *Chain) Sign(key *seal.SigningKey, head Head, m Manifest) (*Entry, erro
 	if err != nil {
 		return nil, err
 	}
+	if len(object) > maxManifest {
+		return nil, fault.New(fault.Unsupported, "the manifest of %s has %d bytes, and readers accept %d: the sealed database has %d parts", m.ID, len(object), maxManifest, len(m.Payload.Parts))
+	}
 	return &Entry{Manifest: m, Digest: seal.Sum(object), Object: object}, nil
 }
 

@@ -38,36 +38,50 @@ type Removed struct {
 	IDs      []string    `json:"ids"`
 }
 
+func prunePrefix(database string) string { return "databases/" + database + "/prunes/" }
+
 func pruneKey(database string, number uint64) string {
-	return fmt.Sprintf("databases/%s/prunes/%020d", database, number)
+	return fmt.Sprintf("%s%020d", prunePrefix(database), number)
 }
 
-// maxPrune allows for a year of deltas every second in one record.
-const maxPrune = 2 << 30
+// maxPrune allows for more than a million deltas in one record: two weeks of
+// them at one a second.
+const maxPrune = 64 << 20
 
-// Prunes reads and verifies all records, oldest first.
+// Prunes reads all records, oldest first. What is not validly signed is no
+// record, and one that is missing bridges nothing: both are told by
+// [Chain.Tampered].
 func (ch *Chain) Prunes(ctx context.Context) ([]*Prune, error) {
-	var list []*Prune
+	list, problems, err := ch.prunes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ch.past.mu.Lock()
+	defer ch.past.mu.Unlock()
+	ch.past.badRecords = problems
+	return list, nil
+}
+
+func (ch *Chain) prunes(ctx context.Context) (list []*Prune, problems []error, err error) {
 	var previous seal.Digest
-	for info, err := range ch.Bucket.List(ctx, "databases/"+ch.Database+"/prunes/", "") {
+	for info, err := range ch.Bucket.List(ctx, prunePrefix(ch.Database), "") {
 		if err != nil {
-			return nil, err
-		}
-		number := uint64(len(list) + 1)
-		if info.Key != pruneKey(ch.Database, number) {
-			return nil, fault.New(fault.BrokenChain, "prune record %d of %s is missing", number, ch.Database)
+			return nil, nil, err
 		}
 		p, err := ch.readPrune(ctx, info.Key)
-		if err != nil {
-			return nil, err
-		}
-		if p.Number != number || p.Previous != previous || p.Database != ch.Database || p.Repository != ch.Repository {
-			return nil, fault.New(fault.Forged, "%s is signed, but for another place: it was copied there", info.Key)
+		switch {
+		case err != nil && !ofObject(err):
+			return nil, nil, err
+		case err != nil:
+			problems = append(problems, err)
+			continue
+		case p.Previous != previous:
+			problems = append(problems, fault.New(fault.BrokenChain, "the prune record of %s before number %d is missing", ch.Database, p.Number))
 		}
 		previous = p.digest
 		list = append(list, p)
 	}
-	return list, nil
+	return list, problems, nil
 }
 
 func (ch *Chain) readPrune(ctx context.Context, key string) (*Prune, error) {
@@ -80,16 +94,24 @@ func (ch *Chain) readPrune(ctx context.Context, key string) (*Prune, error) {
 }
 
 func (ch *Chain) parsePrune(key string, object []byte, p *Prune) error {
-	return verify(ch.signers, seal.NamespacePrune, key, object, p, func() (header, seal.Claim) {
+	err := verify(ch.signers, seal.NamespacePrune, key, object, p, func() (header, seal.Claim) {
 		return p.header, seal.Claim{At: p.PrunedAt, Host: p.Host, Database: p.Database}
 	})
+	if err == nil && (p.Repository != ch.Repository || p.Database != ch.Database || key != pruneKey(ch.Database, p.Number)) {
+		return fault.New(fault.Forged, "%s is signed, but for another place: it was copied there", key)
+	}
+	return err
 }
 
 // AddPrune signs a record after the ones that there are, and stores it. The
 // manifests that it names may be deleted then.
 func (ch *Chain) AddPrune(ctx context.Context, key *seal.SigningKey, before []*Prune, p Prune) (*Prune, error) {
 	p.header = header{Format: Format}
-	p.Repository, p.Database, p.Number = ch.Repository, ch.Database, uint64(len(before)+1)
+	number, err := ch.nextPrune(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	p.Repository, p.Database, p.Number = ch.Repository, ch.Database, number
 	if n := len(before); n > 0 {
 		p.Previous = before[n-1].digest
 	}
@@ -110,6 +132,26 @@ func (ch *Chain) AddPrune(ctx context.Context, key *seal.SigningKey, before []*P
 		return nil, err
 	}
 	return &p, nil
+}
+
+// nextPrune is the lowest number above that of the last record under which
+// nothing lies: what is no record takes a number as well.
+func (ch *Chain) nextPrune(ctx context.Context, before []*Prune) (uint64, error) {
+	next := uint64(1)
+	if n := len(before); n > 0 {
+		next = before[n-1].Number + 1
+	}
+	for info, err := range ch.Bucket.List(ctx, prunePrefix(ch.Database), pruneKey(ch.Database, next-1)) {
+		switch {
+		case err != nil:
+			return 0, err
+		case info.Key > pruneKey(ch.Database, next):
+			return next, nil
+		case info.Key == pruneKey(ch.Database, next):
+			next++
+		}
+	}
+	return next, nil
 }
 
 // DeleteManifest removes a manifest that a record names.

@@ -127,12 +127,51 @@ func TestPruneRecordsAreNotForged(t *testing.T) {
 		if err := create(t.Context(), ch.Bucket, c.key, c.bytes); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ch.Prunes(t.Context()); err == nil {
-			t.Errorf("%s: accepted", name)
+		if records, err := ch.Prunes(t.Context()); err != nil || len(records) != 1 {
+			t.Errorf("%s: %d records, %v", name, len(records), err)
+		}
+		if told := ch.Tampered(); len(told) != 1 || fault.Find(told[0]) == nil {
+			t.Errorf("%s: told as %v", name, told)
+		}
+		// It stands in nobody's way.
+		records, _ := ch.Prunes(t.Context())
+		added, err := ch.AddPrune(t.Context(), key, records, Prune{PrunedAt: noon, Host: "host", Removed: Runs(e[2:3])})
+		if err != nil || added.Number < 2 || pruneKey("app", added.Number) == c.key {
+			t.Errorf("%s: %v %v", name, added, err)
+			continue
+		}
+		if records, err := ch.Prunes(t.Context()); err != nil || len(records) != 2 || len(ch.Tampered()) != 1 {
+			t.Errorf("%s: then %d records, %v, %v", name, len(records), err, ch.Tampered())
+		}
+		if err := ch.Bucket.Delete(t.Context(), pruneKey("app", added.Number)); err != nil {
+			t.Fatal(err)
 		}
 		if err := ch.Bucket.Delete(t.Context(), c.key); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestLostPruneRecord: the gap that it bridged is an alarm, and what others say
+// still counts.
+func TestLostPruneRecord(t *testing.T) {
+	t.Parallel()
+	ch, key, e := newChain(t, 8)
+	prune(t, ch, key, e[1])
+	prune(t, ch, key, e[3])
+	prune(t, ch, key, e[5])
+	if err := ch.Bucket.Delete(t.Context(), pruneKey("app", 2)); err != nil {
+		t.Fatal(err)
+	}
+	records, err := ch.Prunes(t.Context())
+	if err != nil || len(records) != 2 {
+		t.Fatal(records, err)
+	}
+	if told := ch.Tampered(); len(told) != 1 || !errors.Is(told[0], fault.BrokenChain) {
+		t.Error(told)
+	}
+	if problems := ch.Links(t.Context(), ch.results(t), 1); len(problems) != 1 || !strings.Contains(problems[0].Error(), "manifest 4 is missing") {
+		t.Error(problems)
 	}
 }
 

@@ -1,10 +1,12 @@
 package catalog
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"emsafe/storage"
 )
@@ -19,8 +21,9 @@ const SegmentSize = 1000
 // read instead of them.
 const segmentWorth = 16
 
-// maxSegment allows for manifests of some size in each.
-const maxSegment = 256 << 20
+// maxInSegment is how large a manifest may be that is read from a segment: that
+// of a payload of some 100 GiB. Larger ones are read alone.
+const maxInSegment = 1 << 20
 
 func segmentKey(database string, number uint64) string {
 	return fmt.Sprintf("databases/%s/segments/%020d", database, number)
@@ -31,7 +34,7 @@ func segmentOf(sequence uint64) uint64 { return (sequence + SegmentSize - 1) / S
 // AddSegment stores a segment, if objects is exactly one. It is no error if it
 // is there already.
 func (ch *Chain) AddSegment(ctx context.Context, number uint64, objects []byte) error {
-	found, err := ch.split(objects, number)
+	found, err := ch.split(bytes.NewReader(objects), number)
 	if err != nil || len(found) != SegmentSize {
 		return fmt.Errorf("%d manifests do not make segment %d: %w", len(found), number, err)
 	}
@@ -42,28 +45,51 @@ func (ch *Chain) AddSegment(ctx context.Context, number uint64, objects []byte) 
 	return err
 }
 
-// objectEnd ends every signed object; JSON escapes newlines, so that it occurs
-// nowhere else.
-var objectEnd = []byte("\n-----END SSH SIGNATURE-----\n")
+// objectEnd is the last line of every signed object; JSON escapes newlines, so
+// that it occurs nowhere else.
+var objectEnd = []byte("-----END SSH SIGNATURE-----\n")
 
 // split cuts concatenated manifests apart, up to the first that is not the
-// next one of the segment.
-func (ch *Chain) split(objects []byte, number uint64) (map[uint64]*Entry, error) {
+// next one of the segment. It holds one at a time that was not verified.
+func (ch *Chain) split(objects io.Reader, number uint64) (map[uint64]*Entry, error) {
 	found := map[uint64]*Entry{}
-	for n := (number-1)*SegmentSize + 1; len(objects) > 0; n++ {
-		end := bytes.Index(objects, objectEnd)
-		if end < 0 {
-			return found, errors.New("a manifest is cut off")
+	lines := bufio.NewReader(objects)
+	for n := (number-1)*SegmentSize + 1; n <= number*SegmentSize; n++ {
+		object, err := nextObject(lines)
+		if err != nil || object == nil {
+			return found, err
 		}
-		end += len(objectEnd)
-		e, err := ch.parse(objects[:end], n)
+		e, err := ch.parse(object, n)
 		if err != nil {
 			return found, err
 		}
 		found[n] = e
-		objects = objects[end:]
+	}
+	if _, err := lines.ReadByte(); err != io.EOF {
+		return found, fmt.Errorf("something follows the last manifest: %w", err)
 	}
 	return found, nil
+}
+
+// nextObject reads up to the end of a signed object; nil at the end.
+func nextObject(r *bufio.Reader) ([]byte, error) {
+	var object []byte
+	for newLine := true; ; {
+		piece, err := r.ReadSlice('\n')
+		whole := newLine
+		newLine = err == nil
+		object = append(object, piece...)
+		switch {
+		case err == io.EOF && len(object) == 0:
+			return nil, nil
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return nil, fmt.Errorf("a manifest is cut off: %w", err)
+		case len(object) > maxInSegment:
+			return nil, fmt.Errorf("a manifest has more than %d bytes", maxInSegment)
+		case whole && bytes.Equal(piece, objectEnd):
+			return object, nil
+		}
+	}
 }
 
 // segments reads those that spare requests for the sequences. What is missing
@@ -81,11 +107,12 @@ func (ch *Chain) segments(ctx context.Context, sequences []uint64) map[uint64]*E
 		if count < segmentWorth || ctx.Err() != nil {
 			continue
 		}
-		objects, err := storage.ReadAll(ctx, ch.Bucket, segmentKey(ch.Database, number), maxSegment)
+		r, err := ch.Bucket.Open(ctx, segmentKey(ch.Database, number), 0, -1)
 		if err != nil {
 			continue
 		}
-		found, _ := ch.split(objects, number)
+		found, _ := ch.split(r, number) //nolint:errcheck // what is not found is read alone
+		r.Close()
 		for n, e := range found {
 			all[n] = e
 		}

@@ -15,6 +15,8 @@ import (
 // tampered is what the past of a bucket tells about a chain: manifests that
 // somebody deleted or overwrote, and that are still there.
 type tampered struct {
+	badRecords []error // prune records that are not signed, or missing
+
 	mu      sync.Mutex
 	records []*Prune // once they were needed
 	read    bool
@@ -60,7 +62,7 @@ func (ch *Chain) removed(ctx context.Context, sequence uint64, info storage.Info
 	defer t.mu.Unlock()
 	if info.Hidden && !t.read {
 		var err error
-		if t.records, err = ch.Prunes(ctx); err != nil {
+		if t.records, t.badRecords, err = ch.prunes(ctx); err != nil {
 			return false, err
 		}
 		t.read = true
@@ -91,7 +93,7 @@ func (ch *Chain) Tampered() []error {
 	t := &ch.past
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var problems []error
+	problems := slices.Clone(t.badRecords)
 	add := func(list []uint64, what string) {
 		if len(list) > 0 {
 			slices.Sort(list)
