@@ -18,6 +18,7 @@ import (
 	"emsafe/restore"
 	"emsafe/storage"
 	"emsafe/storage/restic"
+	"emsafe/storage/s3"
 	"emsafe/storage/seal"
 	"emsafe/storage/sqlite"
 )
@@ -177,6 +178,11 @@ func (d *doctor) target(ctx context.Context, t storage.Target) {
 		detail += ", deletes: whoever takes this host could delete the backups"
 	} else {
 		detail += ", may not delete"
+	}
+	if own, ok := b.(*s3.Bucket); ok {
+		if from := own.Inherited(ctx); from.Endpoint != "" {
+			detail += "; its endpoint is from the AWS environment or profile, and not in the configuration: set endpoint"
+		}
 	}
 	d.say("target "+t.Name, detail, err)
 	if err == nil {

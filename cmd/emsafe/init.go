@@ -302,6 +302,11 @@ func (p *program) initProve(ctx context.Context, s *setup) (map[string]storage.P
 		if err := makeFolder(t); err != nil {
 			return nil, fmt.Errorf("target %s: %w", name, err)
 		}
+		t, err := p.settled(ctx, name, t)
+		if err != nil {
+			return nil, fmt.Errorf("target %s: %w", name, err)
+		}
+		s.cfg.Targets[name] = t
 		b, err := openBucket(ctx, t, nil, 0)
 		if err != nil {
 			return nil, fmt.Errorf("target %s: %w", name, err)

@@ -40,3 +40,34 @@ func openS3(ctx context.Context, t config.Target, limited func() bool, lock time
 func runForSecret(ctx context.Context, argv []string) ([]byte, error) {
 	return command.Run(ctx, argv, command.Options{})
 }
+
+// settled writes into a target what the AWS environment or profile says of its
+// address: a service that runs later has another environment, and would look for
+// the bucket elsewhere. Credentials stay where they are, which is said.
+func (p *program) settled(ctx context.Context, name string, t config.Target) (config.Target, error) {
+	if _, _, ok := t.Bucket(); !ok {
+		return t, nil
+	}
+	opened, err := openBucket(ctx, t, nil, 0)
+	if err != nil {
+		return t, err
+	}
+	b, ok := opened.(*s3.Bucket)
+	if !ok {
+		return t, nil
+	}
+	from := b.Inherited(ctx)
+	if from.Endpoint != "" {
+		t.Endpoint = from.Endpoint
+		p.print.note("target %s: the endpoint %s is from the AWS environment or profile (AWS_ENDPOINT_URL), and is written to the configuration", name, t.Endpoint)
+	}
+	if from.Region != "" {
+		t.Region = from.Region
+		p.print.note("target %s: the region %s is from the AWS environment or profile (AWS_REGION), and is written to the configuration", name, t.Region)
+	}
+	if from.Credentials != "" {
+		p.print.note("target %s: the credentials are not in the configuration but from the AWS credential chain (%s): whatever runs emsafe later, as a service does, must find them as well, or set access_key_id and secret_access_key",
+			name, from.Credentials)
+	}
+	return t, nil
+}

@@ -70,3 +70,48 @@ func TestAnotherInstallationsTarget(t *testing.T) {
 	second.fails(fault.Foreign, "already holds backups of a database called app by another installation", "doctor")
 	first.must("doctor")
 }
+
+// What init found in the AWS environment or profile is in the configuration that
+// it writes: a service has another environment.
+func TestInitWritesTheAWSEnvironment(t *testing.T) {
+	t.Parallel()
+	server := storagetest.VersityGW(t)
+	if err := server.MakeBucket("backups"); err != nil {
+		t.Fatal(err)
+	}
+	for name, env := range map[string]func(h *host) []string{
+		"variables": func(*host) []string {
+			return []string{"AWS_ENDPOINT_URL=" + server.Endpoint + "/", "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=" + server.Access, "AWS_SECRET_ACCESS_KEY=" + server.Secret}
+		},
+		"service": func(*host) []string {
+			return []string{"AWS_ENDPOINT_URL=http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3=" + server.Endpoint, "AWS_DEFAULT_REGION=us-east-1", "AWS_REGION=us-east-1",
+				"AWS_ACCESS_KEY_ID=" + server.Access, "AWS_SECRET_ACCESS_KEY=" + server.Secret}
+		},
+		"profile": func(h *host) []string {
+			write := func(file, text string) {
+				if err := os.WriteFile(h.path(file), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("aws-config", "[profile backup]\nregion = us-east-1\nendpoint_url = "+server.Endpoint+"\n")
+			write("aws-credentials", "[backup]\naws_access_key_id = "+server.Access+"\naws_secret_access_key = "+server.Secret+"\n")
+			return []string{"AWS_PROFILE=backup", "AWS_CONFIG_FILE=" + h.path("aws-config"), "AWS_SHARED_CREDENTIALS_FILE=" + h.path("aws-credentials")}
+		},
+	} {
+		h := newHost(t)
+		h.conf = h.path("aws/emsafe.yaml")
+		h.env = env(h)
+		_, errOut, code := h.command("init", "--database", h.path("app.db"), "--target", "s3://backups/"+name, "--recovery-key-out", h.path("key2"), "--state", h.path("state2"))
+		if code != 0 || !strings.Contains(errOut, "the credentials are not in the configuration") || !strings.Contains(errOut, "the endpoint "+server.Endpoint+" is from") {
+			t.Fatalf("%s: exit %d\n%s", name, code, errOut)
+		}
+		text, err := os.ReadFile(h.conf)
+		if err != nil || !strings.Contains(string(text), "endpoint: "+server.Endpoint+"\n") || !strings.Contains(string(text), "region: us-east-1\n") {
+			t.Errorf("%s: %v\n%s", name, err, text)
+		}
+		// As the service runs it: with credentials, and nothing else.
+		h.env = []string{"AWS_ACCESS_KEY_ID=" + server.Access, "AWS_SECRET_ACCESS_KEY=" + server.Secret}
+		h.must("backup")
+		h.must("verify")
+	}
+}

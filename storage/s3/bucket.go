@@ -52,6 +52,8 @@ type Bucket struct {
 	// refused request is an alarm in somebody's log.
 	headDenied, listDenied atomic.Bool
 
+	inheritsRegion bool // from the AWS environment or profile
+
 	versioned atomic.Bool // it is known that the bucket keeps versions
 }
 
@@ -65,11 +67,14 @@ func Open(ctx context.Context, cfg Config) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := newClient(ctx, cfg)
+	client, inherits, err := newClient(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	b := &Bucket{cfg: cfg, client: client, address: cfg.address(), pause: sleep}
+	b := &Bucket{cfg: cfg, client: client, inheritsRegion: inherits, pause: sleep}
+	reached := cfg
+	reached.Endpoint = b.endpoint()
+	b.address = reached.address()
 	b.buffers.New = func() any { p := make([]byte, cfg.PartSize); return &p }
 	return b, nil
 }

@@ -22,11 +22,12 @@ import (
 )
 
 // newClient builds the SDK's client with our own transport, retries switched
-// off: the SDK's loop could not tell a lost reply from a refusal.
-func newClient(ctx context.Context, cfg Config) (*s3.Client, error) {
+// off: the SDK's loop could not tell a lost reply from a refusal. inherits tells
+// that the region is from the AWS environment or profile.
+func newClient(ctx context.Context, cfg Config) (client *s3.Client, inherits bool, err error) {
 	roots, err := authorities(cfg.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	// It has to be a BuildableClient: the SDK refuses any other when the
 	// environment has AWS_CA_BUNDLE, which it then adds to roots.
@@ -58,8 +59,9 @@ func newClient(ctx context.Context, cfg Config) (*s3.Client, error) {
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		return nil, fault.New(fault.Config, "s3 target %q: AWS configuration: %w", cfg.Bucket, err)
+		return nil, false, fault.New(fault.Config, "s3 target %q: AWS configuration: %w", cfg.Bucket, err)
 	}
+	inherits = loaded.Region != "" && cfg.Region == ""
 	if loaded.Region == "" {
 		loaded.Region = presets["aws"].region
 	}
@@ -67,7 +69,7 @@ func newClient(ctx context.Context, cfg Config) (*s3.Client, error) {
 		loaded.Credentials = aws.NewCredentialsCache(marked{loaded.Credentials})
 	}
 	transport := newTransport(loaded.HTTPClient, cfg.StallTimeout, cfg.UploadLimit, cfg.UploadLimited)
-	return s3.NewFromConfig(loaded, func(o *s3.Options) {
+	client = s3.NewFromConfig(loaded, func(o *s3.Options) {
 		o.HTTPClient = transport
 		o.Retryer = aws.NopRetryer{}
 		o.UsePathStyle = *cfg.PathStyle
@@ -75,7 +77,8 @@ func newClient(ctx context.Context, cfg Config) (*s3.Client, error) {
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
 		}
-	}), nil
+	})
+	return client, inherits, nil
 }
 
 func authorities(file string) (*x509.CertPool, error) {
