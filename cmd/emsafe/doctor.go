@@ -29,6 +29,8 @@ type diagnosis struct {
 	OK     bool     `json:"ok"`
 	Detail string   `json:"detail"`
 	Error  *failure `json:"error,omitempty"`
+
+	Proven []storage.Property `json:"proven,omitempty"` // of a target
 }
 
 func (p *program) doctorCommand() *cli.Command {
@@ -185,6 +187,10 @@ func (d *doctor) target(ctx context.Context, t storage.Target) {
 		}
 	}
 	d.say("target "+t.Name, detail, err)
+	d.done[len(d.done)-1].Proven = probed.Proven
+	for _, property := range probed.Proven {
+		d.p.print.done("      %-24s %s: %s (%s)", "", property.Name, property.State, property.Detail)
+	}
 	if err == nil {
 		d.repository(ctx, t, b)
 	}

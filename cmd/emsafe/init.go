@@ -375,7 +375,7 @@ func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
 		databases[name] = d.Path
 	}
 	for name, probed := range probes {
-		targets[name] = map[string]any{"url": s.cfg.Targets[name].URL, "reads": probed.Read, "deletes": probed.Removed}
+		targets[name] = map[string]any{"url": s.cfg.Targets[name].URL, "reads": probed.Read, "deletes": probed.Removed, "proven": probed.Proven}
 	}
 	p.print.emit(map[string]any{
 		"config": s.file, "state": s.cfg.State, "allowed_signers": s.cfg.AllowedSigners, "signing_key": s.key.Public(), "fingerprint": s.key.Fingerprint(),
@@ -397,6 +397,11 @@ func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
 			what += ", deleted"
 		}
 		p.print.line("target %s: %s: %s", name, s.cfg.Targets[name].URL, what)
+		for _, property := range probes[name].Proven {
+			if property.State != storage.Proven {
+				p.print.note("target %s: %s: %s (%s)", name, property.Name, property.State, property.Detail)
+			}
+		}
 	}
 	for _, r := range recipients.Names() {
 		p.print.line("opens with: %s", r)
