@@ -171,7 +171,7 @@ func (c *courier) shipper(ctx context.Context) (*shipper, error) {
 	if err != nil {
 		return nil, err
 	}
-	sh = &shipper{job: c.k.job, target: c.target.Name, memory: c.k.memory, out: &TargetOutcome{}}
+	sh = &shipper{job: c.k.job, target: c.target.Name, memory: c.k.memory, out: &TargetOutcome{}, waiting: queue}
 	if err := sh.open(ctx, bucket); err != nil {
 		return nil, err
 	}

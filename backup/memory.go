@@ -15,6 +15,7 @@ type memory struct {
 	mu   sync.Mutex
 	file string
 	kept catalog.Memory
+	made map[string]bool // ids that this process signed manifests for
 }
 
 // MemoryFile is where a database's memory lies in the state folder.
@@ -118,6 +119,23 @@ func (m *memory) pending(target string, e *catalog.Entry) error {
 	defer m.mu.Unlock()
 	m.kept.Pending[target] = catalog.Pending{ID: e.ID, Head: e.Head(), Size: int64(len(e.Object)), Ancestors: e.Ancestors, LockedUntil: m.locked(target, e)}
 	return m.kept.Save(m.file)
+}
+
+// making notes that this process is about to commit a backup.
+func (m *memory) making(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.made == nil {
+		m.made = map[string]bool{}
+	}
+	m.made[id] = true
+}
+
+// isMade reports whether this process signed a manifest for a backup.
+func (m *memory) isMade(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.made[id]
 }
 
 // pended is the manifest that was last about to be committed.

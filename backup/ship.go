@@ -50,17 +50,19 @@ func (s *shipping) wait() []TargetOutcome {
 
 // shipper brings backups to one target.
 type shipper struct {
-	job    Job
-	target string
-	memory *memory
-	out    *TargetOutcome
-	chain  *catalog.Chain
-	mu     sync.Mutex // over head: one commit at a time
-	head   catalog.Head
-	unseen bool // these credentials may put and list, and not read
+	job     Job
+	target  string
+	memory  *memory
+	out     *TargetOutcome
+	chain   *catalog.Chain
+	mu      sync.Mutex // over head: one commit at a time
+	head    catalog.Head
+	waiting []*spooled // what was sealed earlier
+	unseen  bool       // these credentials may put and list, and not read
 }
 
 func (s *shipper) run(ctx context.Context, target storage.Target, load load) error {
+	s.waiting = load.waiting
 	bucket, err := target.Open(ctx)
 	if err != nil {
 		return err
@@ -237,6 +239,11 @@ func (s *shipper) findHead(ctx context.Context) error {
 		return fault.New(fault.Foreign, "manifest %d of %s in %s was committed by another installation (host %s, %s)",
 			entry.Sequence, s.job.Database, s.chain.Bucket, entry.Host, entry.CommittedAt.Format(time.RFC3339))
 	}
+	if newest > known.Sequence && !known.IsZero() {
+		if err := s.caughtUp(ctx, known, newest); err != nil {
+			return err
+		}
+	}
 	s.head = entry.Head()
 	return s.memory.learn(s.target, entry)
 }
@@ -303,10 +310,11 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 			return err
 		}
 		entry, err := s.chain.Sign(s.job.Key, s.head, m)
-		if err == nil && s.unseen {
+		if err == nil && (s.unseen || item.Kind == catalog.KindHeartbeat) { // what waits in the spool is known from there
 			err = s.memory.pending(s.target, entry)
 		}
 		if err == nil {
+			s.memory.making(item.ID)
 			err = s.chain.Commit(ctx, entry)
 		}
 		if errors.Is(err, storage.ErrExists) && try < commitTries {

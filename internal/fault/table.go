@@ -59,6 +59,8 @@ var (
 		nothingPlaced, "`emsafe verify` shows where. A backup that is itself signed and whole can still be restored with --allow-broken-chain.")
 	RolledBack = kind("rolled-back", 13, "The newest backup in the target is older than one that is known to exist.",
 		nothingPlaced, "Somebody removed or hid backups. Try another target, or look for the missing versions in the bucket's history.")
+	StateBehind = kind("state-behind", 13, "A target holds backups of this installation that this host does not remember making.",
+		"The new backup is committed, and does not depend on what is remembered of that target.", "If the state folder or the machine came back from an older copy, nothing is to be done: the next backup knows. Otherwise somebody signs with this host's key: compare `emsafe list` with the host's logs, and replace the key (docs/keys.md).")
 	Unsupported = kind("unsupported-format", 13, "Stored data uses a format version or a critical feature that this emsafe does not know.",
 		nothingPlaced, "Use a newer emsafe.")
 	Foreign = kind("foreign-lineage", 13, "The target already holds backups of this database made by another installation.",
