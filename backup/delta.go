@@ -62,7 +62,7 @@ func (k *keeper) sealDelta(ctx context.Context, p plan, out *Outcome) (*spooled,
 	head.Mark = image.Mark
 	if len(d.changes) == 0 && image.Pages == k.index.Content.Pages {
 		out.took(image, d.id, k.index.Content, seal.Sealed{})
-		item := newSpooled(d.id, catalog.KindHeartbeat, k.job, image, seal.Sealed{}, k.index.Content)
+		item := k.spool.item(d.id, catalog.KindHeartbeat, k.job, image, seal.Sealed{}, k.index.Content)
 		item.Parent = k.index.ID
 		k.advance(head, nil)
 		return item, nil
@@ -78,7 +78,7 @@ func (k *keeper) sealDelta(ctx context.Context, p plan, out *Outcome) (*spooled,
 	}
 	out.took(image, d.id, update.content, sealed)
 	out.Pages = delta.Pages
-	item := newSpooled(d.id, catalog.KindDelta, k.job, image, sealed, update.content)
+	item := k.spool.item(d.id, catalog.KindDelta, k.job, image, sealed, update.content)
 	item.Parent, item.Delta = p.parent.ID, &delta
 	description, err := json.Marshal(item)
 	if err != nil {

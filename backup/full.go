@@ -74,7 +74,7 @@ func (k *keeper) seal(ctx context.Context, s *sealing, feed *feed, out *Outcome)
 		return nil, nil, spoolError(err, sp.dir)
 	}
 	out.took(image, s.id, content, sealed)
-	item := newSpooled(s.id, catalog.KindFull, job, image, sealed, content)
+	item := s.spool.item(s.id, catalog.KindFull, job, image, sealed, content)
 	description, err := json.Marshal(item)
 	if err != nil {
 		return nil, nil, err

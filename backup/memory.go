@@ -91,8 +91,7 @@ func (m *memory) learn(target string, e *catalog.Entry) error {
 	if e.Kind == catalog.KindHeartbeat {
 		newest.Holds = e.Parent.ID
 	}
-	// A full backup that was cut beside the deltas is not what is newest.
-	if before := m.kept.Newest[target]; !before.SnapshotAt.After(newest.SnapshotAt) || before.Sequence > newest.Sequence {
+	if m.kept.Newest[target].Follows(e) {
 		m.kept.Newest[target] = newest
 	}
 	return m.kept.Save(m.file)

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +26,10 @@ import (
 
 // spool is the folder where sealed backups of one database wait until every
 // target has them: ID.age, and ID.json once it is durable. Both are 0600.
-type spool struct{ dir string }
+type spool struct {
+	dir  string
+	last atomic.Int64 // order of the newest item
+}
 
 // spooled is a sealed backup, described but for what differs by target.
 type spooled struct {
@@ -33,6 +38,7 @@ type spooled struct {
 	Parent     string            `json:"parent,omitempty"` // id of what a delta or a heartbeat is taken against
 	Delta      *seal.Delta       `json:"delta,omitempty"`
 	Host       string            `json:"host"`
+	Order      int64             `json:"order,omitempty"` // in which the items were sealed, whatever the clock said
 	SnapshotAt time.Time         `json:"snapshot_at"`
 	Sealed     seal.Sealed       `json:"sealed"`
 	Content    seal.Content      `json:"content"`
@@ -53,9 +59,9 @@ func random(n int) string {
 	return hex.EncodeToString(b)
 }
 
-func newSpooled(id, kind string, job Job, image sqlite.Image, sealed seal.Sealed, content seal.Content) *spooled {
+func (s *spool) item(id, kind string, job Job, image sqlite.Image, sealed seal.Sealed, content seal.Content) *spooled {
 	return &spooled{
-		ID: id, Kind: kind, Host: job.Host, SnapshotAt: image.At.UTC().Truncate(time.Millisecond),
+		Order: s.last.Add(1), ID: id, Kind: kind, Host: job.Host, SnapshotAt: image.At.UTC().Truncate(time.Millisecond),
 		Sealed: sealed, Content: content,
 		Source: catalog.Source{
 			JournalMode: image.JournalMode, WriterVersion: image.WriterVersion,
@@ -71,7 +77,7 @@ func openSpool(state, database string) (*spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, spoolError(err, dir)
 	}
-	return &spool{dir}, nil
+	return &spool{dir: dir}, nil
 }
 
 // waiting lists what earlier runs left to ship, oldest first, and removes what
@@ -104,7 +110,12 @@ func (s *spool) waiting() ([]*spooled, error) {
 			items = append(items, item)
 		}
 	}
-	slices.SortFunc(items, func(a, b *spooled) int { return a.SnapshotAt.Compare(b.SnapshotAt) })
+	slices.SortFunc(items, func(a, b *spooled) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), a.SnapshotAt.Compare(b.SnapshotAt))
+	})
+	if n := len(items); n > 0 {
+		s.last.Store(max(s.last.Load(), items[n-1].Order))
+	}
 	return items, nil
 }
 

@@ -93,7 +93,15 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 			refused = append(refused, fmt.Errorf("target %s: %w", c.target, err))
 			continue
 		}
-		if best < 0 || c.found.Entry.SnapshotAt.After(candidates[best].found.Entry.SnapshotAt) {
+		if best < 0 {
+			best = i
+			continue
+		}
+		newer, known := c.newer(candidates[best], req.Wanted)
+		if !known {
+			plan.Warnings = append(plan.Warnings, fmt.Sprintf("neither of the targets %s and %s knows of the other's newest backup: which of them is newer is told by their times alone", candidates[best].target, c.target))
+		}
+		if newer {
 			best = i
 		}
 	}
@@ -106,6 +114,9 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 	c := candidates[best]
 	plan.Target, plan.chain, plan.Entry, plan.Path, plan.Newest = c.target, c.chain, c.found.Entry, c.path, c.found.Head().Entry
 	plan.Proven = provenBy(req, c, candidates)
+	if uneven := c.found.Uneven(); uneven != "" {
+		plan.Warnings = append(plan.Warnings, "the clock was set back: "+uneven+"; what is newer is told by the numbers")
+	}
 	for _, err := range c.chain.Tampered() {
 		plan.Warnings = append(plan.Warnings, err.Error())
 	}
@@ -152,6 +163,35 @@ func open(ctx context.Context, req Request, t storage.Target) (candidate, error)
 		return err
 	})
 	return c, err
+}
+
+// newer reports whether a target's backup is newer than another target's. For
+// the newest of each that is told by the manifests, which name the last that was
+// known of every other target; known is false where they do not tell, and it is
+// told by the times.
+func (c candidate) newer(than candidate, w catalog.Wanted) (newer, known bool) {
+	mine, theirs := c.found.Entry, than.found.Entry
+	later := mine.SnapshotAt.After(theirs.SnapshotAt)
+	if mine.ID == theirs.ID || w != (catalog.Wanted{}) {
+		return later, true // the same, or asked for by what it says of itself
+	}
+	knows, isKnown := c.knows(than), than.knows(c)
+	if knows == isKnown {
+		return later, false
+	}
+	return knows, true
+}
+
+// knows reports whether the newest manifest of a target was made when the
+// newest of the other was there.
+func (c candidate) knows(other candidate) bool {
+	head := other.found.Head().Entry.Head()
+	for _, k := range c.found.Head().Entry.Heads {
+		if k.Repository == head.Repository && k.Sequence >= head.Sequence {
+			return true
+		}
+	}
+	return false
 }
 
 // way is what a restore of the backup goes through, if the chain around it

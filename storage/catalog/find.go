@@ -63,17 +63,21 @@ func (ch *Chain) Find(ctx context.Context, w Wanted) (*Found, error) {
 				unreadable = append(unreadable, r)
 			case w.ID != "" && w.names(r.Entry):
 				hits = append(hits, r)
-			case w.ID == "" && w.takes(r.Entry) && (len(hits) == 0 || r.Entry.SnapshotAt.After(hits[0].Entry.SnapshotAt)):
-				hits = []Result{r}
 			}
 		}
 		// An id must be unambiguous, so that all are seen; but a whole id has
-		// at most one answer, and so has a time: a full backup is cut while
-		// deltas go on and may be committed after some that are newer, but
-		// nothing is committed before it is taken.
-		oldest := since[0].Entry
-		if len(hits) > 0 && (hits[0].Entry.ID == w.ID || w.ID == "" && oldest != nil && !oldest.CommittedAt.After(hits[0].Entry.SnapshotAt)) {
+		// at most one answer.
+		if len(hits) > 0 && hits[0].Entry.ID == w.ID {
 			break
+		}
+		if w.ID == "" {
+			i, sure := w.newestOf(since)
+			if i >= 0 {
+				hits = since[i : i+1]
+			}
+			if sure {
+				break
+			}
 		}
 	}
 	return ch.settle(w, hits, unreadable, since)

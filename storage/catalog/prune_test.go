@@ -241,6 +241,39 @@ func TestSegments(t *testing.T) {
 }
 
 // A full backup is committed after deltas that are newer.
+// TestFindByNumber: the clock was an hour ahead for a while. What was committed
+// after that is newer, whatever its time says.
+func TestFindByNumber(t *testing.T) {
+	t.Parallel()
+	ch, key, e := newChain(t, 5)
+	head := e[4].Head()
+	for i, off := range []time.Duration{time.Hour, time.Hour, 0, 0} {
+		m := manifest(10 + i)
+		m.SnapshotAt, m.CommittedAt = m.SnapshotAt.Add(off), m.CommittedAt.Add(off)
+		added, err := ch.Add(t.Context(), key, head, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head = added.Head()
+	}
+	for _, c := range []struct {
+		w      Wanted
+		want   uint64
+		uneven bool
+	}{
+		{Wanted{}, 9, false},
+		{Wanted{At: noon.Add(2 * time.Hour)}, 9, false},
+		{Wanted{At: noon.Add(12 * time.Second)}, 8, false},
+		{Wanted{At: noon.Add(8 * time.Second)}, 5, true},
+		{Wanted{ID: "#7"}, 7, true},
+	} {
+		found, err := ch.Find(t.Context(), c.w)
+		if err != nil || found.Entry.Sequence != c.want || (found.Uneven() != "") != c.uneven {
+			t.Errorf("%+v: %v %v, want %d", c.w, found, err, c.want)
+		}
+	}
+}
+
 func TestFindByTime(t *testing.T) {
 	t.Parallel()
 	ch, key, e := newChain(t, 200)
