@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"emsafe/internal/fault"
+	"emsafe/internal/report"
 )
 
 // conclude measures, judges, and says in one sentence what came out.
@@ -42,7 +43,8 @@ func (r *runner) measure() {
 	}
 	p.RPO.Objective, p.RTO.Objective = r.RPO.Seconds(), r.RTO.Seconds()
 	// What did not come back cannot be measured.
-	if first := p.Restores[0]; first.Digest != "" && !r.rpoFrom.IsZero() {
+	// Nor can what is dated in the future: a clock is, or was, wrong.
+	if first := p.Restores[0]; first.Digest != "" && !r.rpoFrom.IsZero() && !report.InFuture(p.Started.Sub(r.rpoFrom)) {
 		p.RPO.Achieved, p.RPO.How, p.RPO.Known = max(0, seconds(p.Started.Sub(r.rpoFrom))), r.rpoHow, true
 	}
 	if p.Restores[0].Verdict == Pass && !r.checked.IsZero() {
@@ -99,10 +101,17 @@ func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 func (r *runner) missed() []string {
 	var list []string
 	for _, m := range []struct {
-		m    Measured
-		what string
-	}{{r.report.RPO, "data of the last %s would be lost, and the RPO is %s"}, {r.report.RTO, "it took %s, and the RTO is %s"}} {
-		if !m.m.Met() {
+		m             Measured
+		what, unknown string
+	}{
+		{r.report.RPO, "data of the last %s would be lost, and the RPO is %s", "how much data would be lost is not known, because what came back is dated in the future"},
+		{r.report.RTO, "it took %s, and the RTO is %s", "the time to recover was not measured"},
+	} {
+		switch {
+		case m.m.Met():
+		case !m.m.Known:
+			list = append(list, m.unknown)
+		default:
 			list = append(list, fmt.Sprintf(m.what, length(m.m.Achieved), length(m.m.Objective)))
 		}
 	}

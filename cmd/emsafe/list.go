@@ -218,7 +218,7 @@ func (p *program) show(f *located) {
 		{"backup", e.ID},
 		{"database", e.Database},
 		{"target", f.target + " (" + f.bucket + ")"},
-		{"taken", fmt.Sprintf("%s UTC, %s ago", e.SnapshotAt.Format(time.DateTime), age(p.now().Sub(e.SnapshotAt)))},
+		{"taken", fmt.Sprintf("%s UTC, %s", e.SnapshotAt.Format(time.DateTime), ago(p.now().Sub(e.SnapshotAt)))},
 		{"committed", e.CommittedAt.Format(time.DateTime) + " UTC"},
 		{"host", e.Host},
 		{"kind", kind},

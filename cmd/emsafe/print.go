@@ -196,6 +196,14 @@ func size(n int64) string {
 }
 
 // age is a span for people: two units at most.
+// ago is a time that has passed, or has not.
+func ago(d time.Duration) string {
+	if d < 0 {
+		return age(d)
+	}
+	return age(d) + " ago"
+}
+
 func age(d time.Duration) string {
 	switch {
 	case d < 0:

@@ -166,7 +166,7 @@ func (p *program) restoreRequest(c *cli.Context, s *site) (restore.Request, erro
 func (p *program) describePlan(plan *restore.Plan, req restore.Request) {
 	e := plan.Entry
 	p.print.note("backup   %s (number %d of %s, target %s)", e.ID, e.Sequence, e.Database, plan.Target)
-	p.print.note("taken    %s UTC, %s ago, on %s", e.SnapshotAt.Format(time.DateTime), age(p.now().Sub(e.SnapshotAt)), e.Host)
+	p.print.note("taken    %s UTC, %s, on %s", e.SnapshotAt.Format(time.DateTime), ago(p.now().Sub(e.SnapshotAt)), e.Host)
 	var fetched int64
 	for _, step := range plan.Path {
 		fetched += step.Payload.Size

@@ -12,6 +12,7 @@ import (
 	"emsafe/backup"
 	"emsafe/internal/daemon"
 	"emsafe/internal/fault"
+	"emsafe/internal/report"
 	"emsafe/storage/catalog"
 )
 
@@ -225,7 +226,7 @@ func (p *program) statusOf(s *site, name string) (statusDoc, error) {
 		if n, ok := m.Newest[t.Name]; ok {
 			asOf := m.AsOf(t.Name)
 			old := p.now().Sub(asOf)
-			st.Newest, st.AsOf, st.Age, st.Stale = &n, &asOf, old.Seconds(), d.RPO > 0 && old > d.RPO
+			st.Newest, st.AsOf, st.Age, st.Stale = &n, &asOf, old.Seconds(), report.Misses(old, d.RPO)
 		}
 		doc.Targets = append(doc.Targets, st)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"emsafe/internal/durable"
+	"emsafe/internal/report"
 )
 
 // Severity is what a message is about.
@@ -306,7 +307,11 @@ func (n *Notifier) objective(j JobStatus, now time.Time) {
 		known := n.issues[subject] != nil
 		n.mu.Unlock()
 		if !known {
-			n.Problem(subject, fmt.Sprintf("%s is out of date", j.Name), fmt.Sprintf("What is safe is %s old, and the objective is %s.", span(age.Truncate(time.Minute)), span(j.Objective)))
+			text := fmt.Sprintf("What is safe is %s old, and the objective is %s.", span(age.Truncate(time.Minute)), span(j.Objective))
+			if report.InFuture(age) {
+				text = fmt.Sprintf("The newest backup is dated %s in the future, so that its age is not known. The objective is %s.", span(-age.Truncate(time.Minute)), span(j.Objective))
+			}
+			n.Problem(subject, fmt.Sprintf("%s is out of date", j.Name), text)
 		}
 		return
 	}
@@ -331,7 +336,7 @@ func (r Record) Stale(now time.Time) (age time.Duration, stale bool) {
 		}
 	}
 	age = now.Sub(from)
-	return age, r.Objective > 0 && age > r.Objective
+	return age, report.Misses(age, r.Objective)
 }
 
 func (n *Notifier) ping(job, what, text string) {

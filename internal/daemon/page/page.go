@@ -132,7 +132,7 @@ func (d Database) AsOf() time.Time {
 
 // stale reports whether a target holds less than the objective wants.
 func (d Database) stale(t Target, now time.Time) bool {
-	return d.RPO > 0 && (t.AsOf.IsZero() || now.Sub(t.AsOf).Seconds() > d.RPO)
+	return d.RPO > 0 && (t.AsOf.IsZero() || report.Misses(now.Sub(t.AsOf), time.Duration(d.RPO*float64(time.Second))))
 }
 
 // judge is a database at a time, with what is wrong with it.
@@ -145,6 +145,8 @@ func (d Database) judge(now time.Time, last *Drill) []Note {
 		switch {
 		case t.AsOf.IsZero() && d.RPO > 0:
 			add(report.Overdue, "%s holds no backup.", t.Name)
+		case d.stale(t, now) && report.InFuture(now.Sub(t.AsOf)):
+			add(report.Overdue, "The newest backup in %s is dated %s in the future, so that its age is not known.", t.Name, report.Span(t.AsOf.Sub(now).Seconds()))
 		case d.stale(t, now):
 			add(report.Overdue, "%s is %s old, and the objective is %s.", t.Name, report.Span(now.Sub(t.AsOf).Seconds()), report.Span(d.RPO))
 		}

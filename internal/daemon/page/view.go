@@ -166,13 +166,16 @@ func (s shown) Age() string {
 	if s.AsOf().IsZero() {
 		return "none"
 	}
+	if report.InFuture(s.V.At.Sub(s.AsOf())) {
+		return "unknown"
+	}
 	return report.Span(max(0, s.V.At.Sub(s.AsOf()).Seconds()))
 }
 
 // AgeGauge sets it beside the objective.
 func (s shown) AgeGauge() report.Gauge {
 	g := report.Gauge{Achieved: s.V.At.Sub(s.AsOf()).Seconds(), Objective: s.RPO, State: report.OK}
-	if g.Achieved > g.Objective {
+	if g.Achieved > g.Objective || report.InFuture(s.V.At.Sub(s.AsOf())) {
 		g.State = report.Overdue
 	}
 	g.Title = "age of the newest data: " + s.Age() + ", objective " + report.Span(s.RPO)
