@@ -105,6 +105,9 @@ func (w *world) refused(t testing.TB, b storage.Bucket, to string, change func(*
 	if _, serr := os.Lstat(to); serr == nil {
 		t.Fatalf("a file was placed; error %v", err)
 	}
+	if err != nil && strings.Contains(err.Error(), "%!") {
+		t.Errorf("an error with a hole in it: %v", err)
+	}
 	return err
 }
 
@@ -151,6 +154,36 @@ func TestEveryDamageIsRefused(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// What a delta is built on is cut off: the error names it, and what is wrong.
+func TestDamagedParentIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, schema+" INSERT INTO t SELECT value, hex(randomblob(500)) FROM generate_series(10, 1000);")
+	job := w.job()
+	job.Policy = backup.Policy{FullEvery: 24 * time.Hour, FullShare: 50}
+	for range 2 {
+		if _, err := backup.Database(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		w.sqlite(w.db, "INSERT INTO t VALUES (NULL, 'later')")
+	}
+	whole := copyOf(t, w.bucket)
+	first, err := restore.Choose(t.Context(), w.wanted(whole, "#1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := first.Entry.Payload.Key
+	for what, bad := range map[string][]byte{"has 10 bytes": whole[key][:10], "is missing": nil} {
+		b := whole.with(key, bad)
+		if bad == nil {
+			delete(b, key)
+		}
+		err := w.refused(t, b, filepath.Join(w.dir, "never.db"), nil)
+		if f := fault.Find(err); f == nil || f.Kind != fault.Damaged || !strings.Contains(err.Error(), "needs number 1: ") || !strings.Contains(err.Error(), what) {
+			t.Errorf("%v", err)
+		}
+	}
 }
 
 func (w *world) wanted(b storage.Bucket, id string) restore.Request {

@@ -49,7 +49,7 @@ func openPath(ctx context.Context, chain *catalog.Chain, path []*catalog.Entry, 
 	err = explain(ctx, chain, path[of.Layer], ids, of.Err)
 	if of.Layer < len(path)-1 && fault.Find(err) != nil {
 		f := *fault.Find(err)
-		e := fault.New(f.Kind, "backup %s (number %d) needs number %d: %w", last.ID, last.Sequence, path[of.Layer].Sequence, f.Err)
+		e := fault.New(f.Kind, "backup %s (number %d) needs number %d: %w", last.ID, last.Sequence, path[of.Layer].Sequence, err)
 		e.Safe, e.Remedy = f.Safe, f.Remedy
 		err = e
 	}

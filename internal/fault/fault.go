@@ -12,6 +12,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // Error is a fault with its row of the table. Safe and Remedy replace the
@@ -25,11 +27,22 @@ type Error struct {
 }
 
 // New makes an error of kind k. The detail says what happened and names the
-// object; it is formatted like fmt.Errorf, and %w keeps a cause.
+// object; it is formatted like fmt.Errorf, and %w keeps a cause. A cause that is
+// nil reads as one that is not known, and never as "%!w(<nil>)".
 func New(k *Kind, format string, args ...any) *Error {
+	if strings.Contains(format, "%w") && slices.Contains(args, nil) {
+		args = slices.Clone(args)
+		for i, a := range args {
+			if a == nil {
+				args[i] = errUnknown
+			}
+		}
+	}
 	err := fmt.Errorf(format, args...)
 	return &Error{Kind: k, Detail: err.Error(), Err: errors.Unwrap(err)}
 }
+
+var errUnknown = errors.New("the cause is not known")
 
 // WithRemedy replaces the table's general advice and returns e.
 func (e *Error) WithRemedy(format string, args ...any) *Error {

@@ -65,8 +65,11 @@ func (ch *Chain) split(objects io.Reader, number uint64) (map[uint64]*Entry, err
 		}
 		found[n] = e
 	}
-	if _, err := lines.ReadByte(); err != io.EOF {
-		return found, fmt.Errorf("something follows the last manifest: %w", err)
+	switch _, err := lines.ReadByte(); {
+	case err == nil:
+		return found, errors.New("something follows the last manifest")
+	case err != io.EOF:
+		return found, fmt.Errorf("read behind the last manifest: %w", err)
 	}
 	return found, nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,8 +32,10 @@ func (b *Bucket) Create(ctx context.Context, key string, r io.Reader, size int64
 	if size > maxObject {
 		return storage.Info{}, fmt.Errorf("create %s: %d bytes are more than S3 keeps in one object", key, size)
 	}
-	if !*b.cfg.ConditionalWrites {
-		if err := b.vacant(ctx, key); err != nil {
+	up := upload{key: key, unconditional: !*b.cfg.ConditionalWrites}
+	if up.unconditional {
+		var err error
+		if up.before, err = b.vacant(ctx, key); err != nil {
 			return storage.Info{}, err
 		}
 	}
@@ -44,9 +47,15 @@ func (b *Bucket) Create(ctx context.Context, key string, r io.Reader, size int64
 	case err != nil:
 		return storage.Info{}, fmt.Errorf("create %s: %w", key, err)
 	case last:
-		return b.putWhole(ctx, key, buf[:n])
+		info, err := b.putWhole(ctx, up, buf[:n])
+		if errors.Is(err, storage.ErrExists) && !up.unconditional {
+			if up.before, up.unconditional = b.hiddenOnly(ctx, key); up.unconditional {
+				return b.putWhole(ctx, up, buf[:n])
+			}
+		}
+		return info, err
 	}
-	return b.multipart(ctx, key, src, buf[:n])
+	return b.multipart(ctx, up, src, buf[:n])
 }
 
 // firstBuffer gives a buffer for a whole small object or for the first part.
@@ -73,18 +82,22 @@ type upload struct {
 	etag  func() string // as the server will have it; "" if that cannot be known
 	sha   string        // the checksum as the server reports it; "" if none was sent
 
+	unconditional bool     // created without If-None-Match: see unconditional.go
+	before        []string // the versions that lay under a delete marker
+
 	versions []string // the ids that the server gave what was stored, as far as it answered
 }
 
 const tokenName = "emsafe-upload"
 
-func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage.Info, error) {
+func (b *Bucket) putWhole(ctx context.Context, up upload, body []byte) (storage.Info, error) {
+	key := up.key
 	sum := sha256.Sum256(body)
 	sumHex := hex.EncodeToString(sum[:])
-	up := upload{key: key, size: int64(len(body)), token: rand.Text()}
+	up.size, up.token = int64(len(body)), rand.Text()
 	up.etag = func() string { return fmt.Sprintf("%x", md5.Sum(body)) }
 	in := s3.PutObjectInput{
-		Bucket: b.bucket(), Key: b.name(key), IfNoneMatch: b.onlyNew(),
+		Bucket: b.bucket(), Key: b.name(key), IfNoneMatch: up.onlyNew(),
 		ContentLength: aws.Int64(up.size), ContentType: aws.String("application/octet-stream"),
 		Metadata:     map[string]string{tokenName: up.token},
 		StorageClass: types.StorageClass(b.cfg.StorageClass),
@@ -118,7 +131,7 @@ func (b *Bucket) putWhole(ctx context.Context, key string, body []byte) (storage
 	if out.err != nil && !out.lost && wordless(out.err) {
 		out.err = b.diagnose(ctx, key, out.err)
 	}
-	if !*b.cfg.ConditionalWrites {
+	if up.unconditional {
 		return b.elect(ctx, "PutObject", up, out)
 	}
 	if out.err == nil && said && !out.lost {

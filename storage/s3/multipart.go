@@ -56,8 +56,10 @@ type multi struct {
 
 // multipart uploads first and whatever src still gives. first is the caller's
 // buffer; it is free again when multipart returns.
-func (b *Bucket) multipart(ctx context.Context, key string, src *source, first []byte) (storage.Info, error) {
-	m := &multi{b: b, src: src, up: upload{key: key, token: rand.Text()}}
+func (b *Bucket) multipart(ctx context.Context, up upload, src *source, first []byte) (storage.Info, error) {
+	key := up.key
+	up.token = rand.Text()
+	m := &multi{b: b, src: src, up: up}
 	if err := m.begin(ctx, b.cfg.MaxAttempts); err != nil {
 		return storage.Info{}, b.explain(ctx, "CreateMultipartUpload", key, err)
 	}
@@ -65,9 +67,10 @@ func (b *Bucket) multipart(ctx context.Context, key string, src *source, first [
 		return storage.Info{}, m.abandon(ctx, err)
 	}
 	m.identify()
-	if !*b.cfg.ConditionalWrites {
+	if up.unconditional {
 		// What came meanwhile is seen before a version of ours exists.
-		if err := b.vacant(ctx, key); err != nil {
+		var err error
+		if m.up.before, err = b.vacant(ctx, key); err != nil {
 			return storage.Info{}, m.abandon(ctx, err)
 		}
 	}
@@ -85,7 +88,7 @@ func (b *Bucket) multipart(ctx context.Context, key string, src *source, first [
 		}
 	}
 	settle := b.settle
-	if !*b.cfg.ConditionalWrites {
+	if up.unconditional {
 		settle = b.elect
 	}
 	info, err := settle(ctx, "CompleteMultipartUpload", m.up, out)
@@ -247,7 +250,7 @@ func (m *multi) identify() {
 
 func (m *multi) complete(ctx context.Context) error {
 	out, err := m.b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: m.b.bucket(), Key: m.b.name(m.up.key), UploadId: m.id, IfNoneMatch: m.b.onlyNew(),
+		Bucket: m.b.bucket(), Key: m.b.name(m.up.key), UploadId: m.id, IfNoneMatch: m.up.onlyNew(),
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: m.parts},
 	})
 	if err == nil && aws.ToString(out.VersionId) != "" {

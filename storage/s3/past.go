@@ -132,17 +132,25 @@ func (b *Bucket) Versions(ctx context.Context, key string) iter.Seq2[io.Reader, 
 // versionsOf lists the versions of a key, the oldest first, those that were put
 // there last of all being left out if there are too many.
 func (b *Bucket) versionsOf(ctx context.Context, key string) ([]types.ObjectVersion, error) {
+	list, _, err := b.versionsUnder(ctx, key)
+	return list, err
+}
+
+// versionsUnder is versionsOf, and tells whether a delete marker lies over them.
+func (b *Bucket) versionsUnder(ctx context.Context, key string) (list []types.ObjectVersion, hidden bool, err error) {
 	in := s3.ListObjectVersionsInput{Bucket: b.bucket(), Prefix: b.name(key)}
-	var list []types.ObjectVersion
 	for {
 		page, err := b.versionPage(ctx, &in)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for _, v := range page.Versions {
 			if aws.ToString(v.Key) == *in.Prefix {
 				list = append(list, v)
 			}
+		}
+		for _, m := range page.DeleteMarkers {
+			hidden = hidden || aws.ToString(m.Key) == *in.Prefix && aws.ToBool(m.IsLatest)
 		}
 		if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextKeyMarker) > *in.Prefix {
 			break
@@ -153,7 +161,7 @@ func (b *Bucket) versionsOf(ctx context.Context, key string) ([]types.ObjectVers
 	slices.SortStableFunc(list, func(a, b types.ObjectVersion) int {
 		return aws.ToTime(a.LastModified).Compare(aws.ToTime(b.LastModified))
 	})
-	return list[:min(len(list), mostVersions)], nil
+	return list[:min(len(list), mostVersions)], hidden, nil
 }
 
 var errNoVersions = errors.New("versions cannot be listed")

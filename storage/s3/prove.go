@@ -77,7 +77,7 @@ func (b *Bucket) refuses(ctx context.Context, key, id string) (bool, error) {
 // putProof stores a small object under a fresh key, locked or not.
 func (b *Bucket) putProof(ctx context.Context, until time.Time) (key, version string, err error) {
 	key = unlocked + "lock-" + strings.ToLower(rand.Text())
-	in := s3.PutObjectInput{Bucket: b.bucket(), Key: b.name(key), IfNoneMatch: b.onlyNew(), Body: bytes.NewReader([]byte("locked\n"))}
+	in := s3.PutObjectInput{Bucket: b.bucket(), Key: b.name(key), IfNoneMatch: upload{unconditional: !*b.cfg.ConditionalWrites}.onlyNew(), Body: bytes.NewReader([]byte("locked\n"))}
 	if !until.IsZero() {
 		in.ObjectLockMode, in.ObjectLockRetainUntilDate = b.cfg.Lock.mode(), aws.Time(until)
 	}

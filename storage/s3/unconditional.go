@@ -36,35 +36,52 @@ import (
 // of the past see both, and the outcome is storage.ErrUnsettled for the oldest.
 
 // onlyNew is the condition of a creating request.
-func (b *Bucket) onlyNew() *string {
-	if *b.cfg.ConditionalWrites {
-		return aws.String("*")
+func (up upload) onlyNew() *string {
+	if up.unconditional {
+		return nil
 	}
-	return nil
+	return aws.String("*")
 }
 
 // Conditional reports whether objects are created by conditional writes.
 func (b *Bucket) Conditional() bool { return *b.cfg.ConditionalWrites }
 
-// vacant is an error that wraps storage.ErrExists if key has a version, also one
-// under a delete marker, and another error unless the bucket keeps versions that
-// can be listed.
-func (b *Bucket) vacant(ctx context.Context, key string) error {
+// vacant is an error that wraps storage.ErrExists if key is taken, and another
+// error unless the bucket keeps versions that can be listed. A key under a delete
+// marker is free, as it is to a conditional write at Amazon: before are the
+// versions that lie there, which are no rivals.
+func (b *Bucket) vacant(ctx context.Context, key string) (before []string, err error) {
 	if err := b.keepsVersions(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	list, err := b.versionsOf(ctx, key)
+	list, hidden, err := b.versionsUnder(ctx, key)
 	switch {
 	case err != nil && ctx.Err() == nil && withoutVersions(err):
 		f := fault.New(fault.Credentials, "%s: ListObjectVersions %s: %s", b.address, key, said(err))
 		f.Err = err
-		return f.WithRemedy("With `conditional_writes: false` an object is created only after its versions were listed: allow the credentials to list versions (s3:ListBucketVersions; at Backblaze B2 the capability listFiles).")
+		return nil, f.WithRemedy("With `conditional_writes: false` an object is created only after its versions were listed: allow the credentials to list versions (s3:ListBucketVersions; at Backblaze B2 the capability listFiles).")
 	case err != nil:
-		return b.explain(ctx, "ListObjectVersions", key, err)
-	case len(list) > 0:
-		return b.taken(key)
+		return nil, b.explain(ctx, "ListObjectVersions", key, err)
+	case len(list) > 0 && !hidden:
+		return nil, b.taken(key)
 	}
-	return nil
+	for _, v := range list {
+		before = append(before, aws.ToString(v.VersionId))
+	}
+	return before, nil
+}
+
+// hiddenOnly gives the versions under a delete marker over key, if there is one:
+// some servers refuse a conditional write there, which Amazon takes.
+func (b *Bucket) hiddenOnly(ctx context.Context, key string) (before []string, ok bool) {
+	list, hidden, err := b.versionsUnder(ctx, key)
+	if err != nil || !hidden {
+		return nil, false
+	}
+	for _, v := range list {
+		before = append(before, aws.ToString(v.VersionId))
+	}
+	return before, true
 }
 
 func (b *Bucket) taken(key string) error {
@@ -117,6 +134,7 @@ func (b *Bucket) elect(ctx context.Context, op string, up upload, out outcome) (
 	defer cancel()
 	for try := 1; ; try++ {
 		list, err := b.versionsOf(look, up.key)
+		list = slices.DeleteFunc(list, func(v types.ObjectVersion) bool { return slices.Contains(up.before, aws.ToString(v.VersionId)) })
 		if err != nil {
 			return storage.Info{}, b.unsettled(ctx, op, up.key, errors.Join(out.err, err))
 		}

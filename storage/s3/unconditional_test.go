@@ -208,3 +208,31 @@ func TestLostReplyWithoutConditionalWrites(t *testing.T) {
 		}
 	}
 }
+
+// A delete marker over an object frees its key everywhere: also at a server that
+// refuses a conditional write there, and without conditional writes.
+func TestAMarkerFreesTheKey(t *testing.T) {
+	t.Parallel()
+	s, cfg := versioned(t)
+	for _, conditional := range []bool{true, false} {
+		cfg := cfg
+		cfg.ConditionalWrites, cfg.Prefix = aws.Bool(conditional), fmt.Sprint(conditional)
+		b := opened(t, cfg)
+		overwrite(t, s, cfg, "junk")
+		if err := create(t, b, 100); !errors.Is(err, storage.ErrExists) {
+			t.Errorf("over junk: %v, want ErrExists", err)
+		}
+		if err := b.Delete(t.Context(), "key"); err != nil {
+			t.Fatal(err)
+		}
+		if err := create(t, b, 100); err != nil {
+			t.Errorf("conditional %v, under a marker: %v", conditional, err)
+		}
+		if err := create(t, b, 100); !errors.Is(err, storage.ErrExists) {
+			t.Errorf("conditional %v, a second time: %v, want ErrExists", conditional, err)
+		}
+		if data, err := storage.ReadAll(t.Context(), b, "key", 1000); err != nil || len(data) != 100 {
+			t.Errorf("%d bytes, %v", len(data), err)
+		}
+	}
+}
