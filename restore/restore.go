@@ -120,6 +120,9 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 	for _, err := range c.chain.Tampered() {
 		plan.Warnings = append(plan.Warnings, err.Error())
 	}
+	if err := storage.Blind(c.chain.Bucket); err != nil {
+		plan.Warnings = append(plan.Warnings, err.Error()+": that this backup is the newest was not established by this target")
+	}
 	if req.AllowBroken {
 		for _, err := range c.chain.Links(ctx, c.found.Since, 0) {
 			plan.Warnings = append(plan.Warnings, "the chain does not hold: "+err.Error())

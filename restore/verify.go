@@ -21,7 +21,8 @@ type Verification struct {
 	Bytes      int64 // read
 	Head       catalog.Head
 	Problems   []error
-	Unverified int // payloads of which only presence and size were looked at
+	Blind      error // why what was deleted or hidden could not be seen; nil if it could
+	Unverified int   // payloads of which only presence and size were looked at
 }
 
 // Depth is how far Verify goes.
@@ -59,6 +60,7 @@ func Verify(ctx context.Context, t storage.Target, signers seal.Signers, databas
 		return nil, err
 	}
 	v.Manifests = len(results)
+	v.Blind = storage.Blind(chain.Bucket)
 	v.Problems = append(chain.Tampered(), chain.Links(ctx, results, 1)...)
 	if n := len(results); n > 0 && results[n-1].Entry != nil {
 		v.Head = results[n-1].Entry.Head()

@@ -132,6 +132,22 @@ func Past(b Bucket) Bucket {
 	return b
 }
 
+// Blinded is implemented by the past of a bucket that may not be seen with the
+// credentials at hand.
+type Blinded interface {
+	// Blind is why the listings that were made so far could not show what was
+	// deleted or hidden; nil if they did, or if the bucket keeps nothing.
+	Blind() error
+}
+
+// Blind is what the past of a bucket says of itself.
+func Blind(b Bucket) error {
+	if p, ok := b.(Blinded); ok {
+		return p.Blind()
+	}
+	return nil
+}
+
 // Locking is implemented by a bucket that can keep objects from being deleted,
 // by anybody, for a time that is configured with it.
 type Locking interface {

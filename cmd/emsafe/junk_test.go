@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -51,6 +52,37 @@ func TestAMarkerOverJunkIsAWayOut(t *testing.T) {
 		h.must("restore", "app", "--to", h.path("restored.db"), "--identity", h.path("key"))
 		if got, want := sqlite3(h.path("restored.db"), "SELECT count(*) FROM changes;"), "3"; got != want && got != want+"\n" {
 			t.Errorf("conditional %v: %q rows, want %s", conditional, got, want)
+		}
+	}
+}
+
+// A reader that may not list versions says that it cannot see what is hidden; one
+// that may, and one in a bucket without versions, says nothing of the kind.
+func TestAReaderThatMayNotListVersions(t *testing.T) {
+	t.Parallel()
+	server := storagetest.VersityGW(t)
+	if err := errors.Join(server.MakeBucket("backups"), server.Versioning("backups"), server.AddUser("reader", "reader-secret")); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t)
+	root := h.s3("offsite", "backups", server, server.Access, server.Secret)
+	h.targets(root)
+	h.must("backup")
+	const blind = "may not list versions"
+	for _, may := range []bool{true, false} {
+		actions := []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+		if may {
+			actions = append(actions, "s3:ListBucketVersions")
+		}
+		if err := server.Allow("backups", "reader", actions...); err != nil {
+			t.Fatal(err)
+		}
+		h.targets(h.s3("offsite", "backups", server, "reader", "reader-secret"))
+		for _, args := range [][]string{{"list"}, {"verify"}, {"restore", "app", "--to", h.path(fmt.Sprint("restored-", may)), "--identity", h.path("key")}} {
+			out, errOut, code := h.command(args...)
+			if code != 0 || strings.Contains(out+errOut, blind) == may {
+				t.Errorf("may list versions: %v; emsafe %v: exit %d\n%s%s", may, args, code, out, errOut)
+			}
 		}
 	}
 }

@@ -143,6 +143,9 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 	for _, err := range chain.Tampered() {
 		p.print.warn("%v", err)
 	}
+	if err := storage.Blind(chain.Bucket); err != nil {
+		p.print.warn("%v", err)
+	}
 	if len(results) == 0 {
 		p.print.line("  no backups yet")
 		return out, s.vanished(chain, 0)

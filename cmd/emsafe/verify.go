@@ -68,6 +68,7 @@ type verified struct {
 	Bytes     int64     `json:"bytes_read"`
 	Head      string    `json:"head"`
 	Problems  []failure `json:"problems"`
+	Blind     string    `json:"blind,omitempty"` // why what was hidden could not be seen
 }
 
 func (p *program) verifyAll(c *cli.Context, s *site, names []string, depth restore.Depth) error {
@@ -95,7 +96,11 @@ func (p *program) verifyOne(c *cli.Context, s *site, t storage.Target, name stri
 	if v == nil {
 		return nil, err
 	}
-	doc := &verified{v.Target, v.Database, v.Manifests, v.Payloads - v.Opened, v.Opened, v.Unverified, v.Bytes, v.Head.String(), []failure{}}
+	doc := &verified{v.Target, v.Database, v.Manifests, v.Payloads - v.Opened, v.Opened, v.Unverified, v.Bytes, v.Head.String(), []failure{}, ""}
+	if v.Blind != nil {
+		doc.Blind = v.Blind.Error()
+		p.print.warn("%v", v.Blind)
+	}
 	for _, problem := range v.Problems {
 		doc.Problems = append(doc.Problems, describe(problem))
 		p.print.line("ERROR: %s in %s: %v", name, t.Name, problem)

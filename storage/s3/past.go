@@ -32,6 +32,7 @@ type past struct {
 	mu     sync.Mutex
 	oldest map[string]string // by key, the version to read; "" for what a plain request gives
 	plain  bool              // versions cannot be had
+	denied error             // why, where it is the credentials that may not
 }
 
 // version is what a listing says of one key.
@@ -188,7 +189,9 @@ func (p *past) versions(ctx context.Context, prefix, after string) iter.Seq2[ver
 			page, err := p.versionPage(ctx, &in)
 			if err != nil && first && withoutVersions(err) {
 				p.mu.Lock()
-				p.plain = true
+				if p.plain = true; deniedVersions(err) {
+					p.denied = fmt.Errorf("%s: these credentials may not list versions (%s): what somebody deleted or hid is not seen from here", p.address, said(err))
+				}
 				p.mu.Unlock()
 				yield(version{}, errNoVersions)
 				return
@@ -235,6 +238,20 @@ func (b *Bucket) versionPage(ctx context.Context, in *s3.ListObjectVersionsInput
 func withoutVersions(err error) bool {
 	code, status := reply(err)
 	return code == "NotImplemented" || status == http.StatusForbidden || status == http.StatusNotImplemented || status == http.StatusMethodNotAllowed
+}
+
+// deniedVersions reports whether a refusal is of the credentials: there may be
+// versions that others can list.
+func deniedVersions(err error) bool {
+	_, status := reply(err)
+	return status == http.StatusForbidden
+}
+
+// Blind implements storage.Blinded.
+func (p *past) Blind() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.denied
 }
 
 // grouping puts together what a listing says of one key, over its pages: the

@@ -19,8 +19,8 @@ import (
 // a PUT with If-None-Match.
 //
 // The bucket must keep versions. Create lists the versions of the key and gives
-// up if there is one, stores its own, and lists again. It succeeds only if then
-// every version of the key is its own. At most one of several writers can see
+// up if there is one (those under a delete marker do not count), stores its own,
+// and lists again. It succeeds only if then every other version is its own. At most one of several writers can see
 // that: of two versions that both exist, the one that was stored later is stored
 // after the other, so that the writer whose listing comes last sees both. This
 // needs a listing that shows what was stored before it began, and no clocks.
