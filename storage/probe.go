@@ -74,27 +74,8 @@ func Probe(ctx context.Context, b Bucket) (Probed, error) {
 		return p, fault.New(fault.Storage, "%s does not list an object that it just took", b)
 	}
 	p.prove("listed after write", "the object was in the next listing")
-	for _, part := range []struct {
-		name, detail string
-		from, length int64
-	}{{"read after write", "the object came back whole", 0, -1}, {"ranges", "16 bytes from the middle came back alone", 24, 16}} {
-		got, err := readRange(ctx, b, p.Key, part.from, part.length)
-		want := data[part.from:]
-		if part.length >= 0 {
-			want = want[:part.length]
-		}
-		switch {
-		case err == nil && !bytes.Equal(got, want):
-			return p, fault.New(fault.Storage, "%s gave other bytes back than it was given (%s, from byte %d)", b, part.name, part.from)
-		case err == nil:
-			p.prove(part.name, part.detail)
-		case p.ReadError == nil:
-			p.ReadError = err
-			p.Proven = append(p.Proven, Property{part.name, NotEstablished, "these credentials may not read: " + err.Error()})
-		}
-		if err != nil {
-			break
-		}
+	if err := p.readBack(ctx, b, data); err != nil {
+		return p, err
 	}
 	p.Read = p.ReadError == nil
 	if own, ok := b.(Proving); ok {
@@ -107,6 +88,34 @@ func Probe(ctx context.Context, b Bucket) (Probed, error) {
 	}
 	p.Removed = b.Delete(ctx, p.Key) == nil
 	return p, nil
+}
+
+// readBack reads the test object, whole and in part. Credentials that may not
+// read are noted.
+func (p *Probed) readBack(ctx context.Context, b Bucket, data []byte) error {
+	for _, part := range []struct {
+		name, detail string
+		from, length int64
+	}{{"read after write", "the object came back whole", 0, -1}, {"ranges", "16 bytes from the middle came back alone", 24, 16}} {
+		got, err := readRange(ctx, b, p.Key, part.from, part.length)
+		want := data[part.from:]
+		if part.length >= 0 {
+			want = want[:part.length]
+		}
+		switch {
+		case err == nil && !bytes.Equal(got, want):
+			return fault.New(fault.Storage, "%s gave other bytes back than it was given (%s, from byte %d)", b, part.name, part.from)
+		case err == nil:
+			p.prove(part.name, part.detail)
+		case p.ReadError == nil:
+			p.ReadError = err
+			p.Proven = append(p.Proven, Property{part.name, NotEstablished, "these credentials may not read: " + err.Error()})
+		}
+		if err != nil {
+			break
+		}
+	}
+	return nil
 }
 
 func (p *Probed) prove(name, detail string) {

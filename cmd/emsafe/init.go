@@ -388,6 +388,20 @@ func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Filesets)) {
 		p.print.line("fileset %s: %s", name, strings.Join(s.cfg.Filesets[name].Paths, ", "))
 	}
+	p.initTargetsReport(s, probes)
+	for _, r := range recipients.Names() {
+		p.print.line("opens with: %s", r)
+	}
+	if s.identityOut != "" {
+		p.print.line("recovery key: %s  <- move it off this host, and keep two copies", s.identityOut)
+	}
+	p.print.line("pinned key: %s  <- copy it off this host as well: restoring needs it", s.cfg.AllowedSigners)
+	p.print.line("configuration: %s", s.file)
+	p.print.note("next: emsafe backup; then prove it: emsafe restore %s --to /tmp/%s.db --identity KEY", names[0], names[0])
+}
+
+// initTargetsReport says what the round trips showed, and what they did not.
+func (p *program) initTargetsReport(s *setup, probes map[string]storage.Probed) {
 	for _, name := range slices.Sorted(maps.Keys(probes)) {
 		what := "written, listed, read back"
 		switch probed := probes[name]; {
@@ -403,13 +417,4 @@ func (p *program) initReport(s *setup, probes map[string]storage.Probed) {
 			}
 		}
 	}
-	for _, r := range recipients.Names() {
-		p.print.line("opens with: %s", r)
-	}
-	if s.identityOut != "" {
-		p.print.line("recovery key: %s  <- move it off this host, and keep two copies", s.identityOut)
-	}
-	p.print.line("pinned key: %s  <- copy it off this host as well: restoring needs it", s.cfg.AllowedSigners)
-	p.print.line("configuration: %s", s.file)
-	p.print.note("next: emsafe backup; then prove it: emsafe restore %s --to /tmp/%s.db --identity KEY", names[0], names[0])
 }

@@ -172,7 +172,7 @@ var policyWords = map[string]map[string]string{
 		"prune": "Make an API token with \"Object Read & Write\" for this bucket alone, and keep it on the machine that prunes. Objects under a bucket lock rule go when the rule lets them.",
 	},
 	"b2": {
-		"write": "Make an application key for this bucket with the capabilities listBuckets, listFiles and writeFiles (and writeFileRetentions with a lock), and with neither readFiles nor deleteFiles nor bypassGovernance: b2 key create --bucket BUCKET --name-prefix PREFIX/ emsafe-write listBuckets,listFiles,writeFiles. B2 keeps all versions: an overwrite hides nothing for good.",
+		"write": "Make an application key for this bucket with the capabilities listBuckets, listFiles and writeFiles (and writeFileRetentions with a lock), and with neither readFiles nor deleteFiles nor bypassGovernance: b2 key create --bucket BUCKET --name-prefix PREFIX/ emsafe-write listBuckets,listFiles,writeFiles. B2 keeps all versions: an overwrite hides nothing for good. B2 has no conditional writes: docs/providers.md says what is weaker with a key that may not delete.",
 		"read":  "Make an application key for this bucket with listBuckets, listFiles and readFiles (and readFileRetentions with a lock).",
 		"prune": "Make an application key for this bucket with listBuckets, listFiles, readFiles, writeFiles and deleteFiles (and readFileRetentions with a lock), and keep it on the machine that prunes.",
 	},
