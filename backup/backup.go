@@ -48,20 +48,24 @@ type Job struct {
 
 // Outcome says what became of the backup.
 type Outcome struct {
-	Database string          `json:"database"`
-	ID       string          `json:"id"`
-	Kind     string          `json:"kind"`             // full, delta, heartbeat, or unchanged: nothing was committed
-	Parent   string          `json:"parent,omitempty"` // id of the backup that a delta or a heartbeat builds on
-	Pages    int64           `json:"delta_pages,omitempty"`
-	Proven   bool            `json:"proven"`             // the WAL proved which pages could have changed
-	WhyFull  string          `json:"why_full,omitempty"` // instead of a delta
-	Content  seal.Content    `json:"content"`
-	Sealed   int64           `json:"sealed_bytes"`
-	At       time.Time       `json:"snapshot_at"`
-	Held     time.Duration   `json:"writers_held_ns"`
-	Method   string          `json:"method"`
-	Dropped  Dropped         `json:"dropped"` // from a full spool; a target lacks these points
-	Targets  []TargetOutcome `json:"targets"`
+	Database string        `json:"database"`
+	ID       string        `json:"id"`
+	Kind     string        `json:"kind"`             // full, delta, heartbeat, or unchanged: nothing was committed
+	Parent   string        `json:"parent,omitempty"` // id of the backup that a delta or a heartbeat builds on
+	Pages    int64         `json:"delta_pages,omitempty"`
+	Proven   bool          `json:"proven"`             // the WAL proved which pages could have changed
+	WhyFull  string        `json:"why_full,omitempty"` // instead of a delta
+	Content  seal.Content  `json:"content"`
+	Sealed   int64         `json:"sealed_bytes"`
+	At       time.Time     `json:"snapshot_at"`
+	Held     time.Duration `json:"writers_held_ns"`
+	Method   string        `json:"method"`
+
+	// Unestablished is what could not be known of who else uses the database.
+	Unestablished []string `json:"unestablished,omitempty"`
+
+	Dropped Dropped         `json:"dropped"` // from a full spool; a target lacks these points
+	Targets []TargetOutcome `json:"targets"`
 }
 
 // TargetOutcome is what became of it in one target.

@@ -104,6 +104,7 @@ func (k *keeper) reindex(s *sealing, head indexHead) {
 }
 
 func (o *Outcome) took(image sqlite.Image, id string, content seal.Content, sealed seal.Sealed) {
+	o.Unestablished = image.Unestablished
 	o.ID, o.Content, o.Sealed, o.At, o.Held, o.Method, o.Proven = id, content, sealed.Size, image.At, image.Held, image.Method, image.Proven
 }
 

@@ -172,6 +172,9 @@ func droppedText(database string, d backup.Dropped) string {
 
 // reportTaken says what was sealed.
 func (p *program) reportTaken(out backup.Outcome, took time.Duration) {
+	for _, what := range out.Unestablished {
+		p.print.warn("%s: not established: %s", out.Database, what)
+	}
 	took = took.Round(10 * time.Millisecond)
 	switch {
 	case out.Kind == backup.Unchanged:

@@ -94,6 +94,9 @@ func (d *service) taken(name string, out backup.Outcome, err error) {
 	case err != nil:
 		log.Error("backup failed", "error", err)
 	case out.Kind == catalog.KindFull:
+		for _, what := range out.Unestablished {
+			log.Warn("not established", "what", what)
+		}
 		log.Info("full backup sealed", "id", out.ID, "why", out.WhyFull, "bytes", out.Sealed)
 	default:
 		log.Debug("delta sealed", "id", out.ID, "pages", out.Pages, "bytes", out.Sealed, "proven", out.Proven)

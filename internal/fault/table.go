@@ -59,6 +59,10 @@ var (
 		nothingPlaced, "`emsafe verify` shows where. A backup that is itself signed and whole can still be restored with --allow-broken-chain.")
 	RolledBack = kind("rolled-back", 13, "The newest backup in the target is older than one that is known to exist.",
 		nothingPlaced, "Somebody removed or hid backups. Try another target, or look for the missing versions in the bucket's history.")
+	LockIgnored = kind("lock-ignored", 11, "A process writes to the database without the locks that SQLite's processes exclude each other by.",
+		"No backup was taken, because what was read may be torn. Earlier backups are untouched; those that were taken while that process wrote may be torn.", "Let the application use SQLite's default VFS (without `vfs=unix-dotfile`, `unix-none` or `nolock=1`), and the same path as emsafe on the same file system; or stop it while a backup is taken.")
+	OtherName = kind("other-name", 11, "The database file is used, or may be used, under another name, and its -wal or journal lies there.",
+		"No backup was taken, because what lies beside the other name would be missing from it. Earlier backups are untouched.", "Configure the name that the application uses, and share its folder instead of the file alone.")
 	StateBehind = kind("state-behind", 13, "A target holds backups of this installation that this host does not remember making.",
 		"The new backup is committed, and does not depend on what is remembered of that target.", "If the state folder or the machine came back from an older copy, nothing is to be done: the next backup knows. Otherwise somebody signs with this host's key: compare `emsafe list` with the host's logs, and replace the key (docs/keys.md).")
 	Unsupported = kind("unsupported-format", 13, "Stored data uses a format version or a critical feature that this emsafe does not know.",

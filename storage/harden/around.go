@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"emsafe/internal/finding"
@@ -96,7 +97,7 @@ func (l *look) belongs(path string) bool {
 }
 
 func isDatabase(path string) bool {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not hold this up
 	if err != nil {
 		return false
 	}

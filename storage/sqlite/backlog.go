@@ -73,7 +73,7 @@ func ReadLocks(path string) ([]string, error) {
 // before, of those looked at, at most most. It reads bytes, takes no lock, and may
 // count a page that is just being used.
 func OldContent(path string, most int) (old, looked int, err error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -51,6 +51,11 @@ func cold(ctx context.Context, src *source, opt Options, begin Begin) (Image, er
 	}
 	defer w.close()
 	image.At, image.Method = time.Now().UTC(), "cold"
+	if w == nil { // nothing of it lies beside this name
+		if err := src.otherNames(ctx, &image); err != nil {
+			return image, err
+		}
+	}
 	frames, err := overlay(w, src, &image)
 	if err != nil {
 		return image, err

@@ -95,7 +95,7 @@ func removeSidecars(path string) error {
 
 // journalHot reports whether a rollback journal begins with its magic number.
 func journalHot(file string) (bool, error) {
-	f, err := os.Open(file)
+	f, err := openBeside(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -30,7 +30,7 @@ func Inspect(path string) (Image, error) {
 	if !st.Mode().IsRegular() {
 		return Image{}, fault.New(fault.NotSQLite, "%s is not a regular file", path)
 	}
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return Image{}, pathError(path, err)
 	}

@@ -48,7 +48,7 @@ func (c *CommitCount) Poll() (int, error) {
 	if !c.wal {
 		return c.pollMain()
 	}
-	f, err := os.Open(c.path + "-wal")
+	f, err := openBeside(c.path + "-wal")
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
 	}
@@ -78,7 +78,7 @@ func (c *CommitCount) Poll() (int, error) {
 }
 
 func (c *CommitCount) pollMain() (int, error) {
-	f, err := os.Open(c.path)
+	f, err := openRegular(c.path)
 	if err != nil {
 		return 0, err
 	}

@@ -1,11 +1,14 @@
 package sqlite
 
 import (
+	"context"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"time"
+
+	"emsafe/internal/fault"
 )
 
 // Mark is where a snapshot stands in the history of its database: what a later
@@ -33,6 +36,24 @@ func (i Image) mark(wal *position, rest *restStamp) *Mark {
 func (m *Mark) of(i Image) bool {
 	return m != nil && m.Device == i.Device && m.Inode == i.Inode && m.PageSize == i.PageSize
 }
+
+// refuseReplaced is an error if another file lay at the path when the mark was
+// made, and a process still writes to that one: what it commits is not in the
+// file that is there now.
+func (m *Mark) refuseReplaced(ctx context.Context, path string, image Image) error {
+	if m == nil || m.Device == image.Device && m.Inode == image.Inode {
+		return nil
+	}
+	who, err := stillOpen(ctx, path, fileID{m.Device, m.Inode})
+	if who == "" || err != nil {
+		return err
+	}
+	return fault.New(fault.Replaced, "%s was replaced by another file, and %s still has the file open that was there before: what it writes is not in the new one", path, who).
+		WithRemedy("Restart the application. If the old file is the right one, restore it to its place first: `ls -l /proc/PID/fd` shows where it is now.")
+}
+
+// fileID is what a file is, whatever its names.
+type fileID struct{ dev, ino uint64 }
 
 // restStamp says what a database file without a WAL looks like while its
 // writers are kept out. An equal one proves an equal file, if its times were

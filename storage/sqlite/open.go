@@ -41,6 +41,9 @@ func connect(ctx context.Context, path, query string, busy time.Duration) (*conn
 	if err != nil {
 		return nil, err
 	}
+	if err := refuseIrregular(path); err != nil {
+		return nil, err
+	}
 	// An absolute path as URI: without file: the mode would be ignored, and
 	// ? # % would cut the name.
 	uri := "file://" + (&url.URL{Path: path}).EscapedPath() + "?" + query +
@@ -79,9 +82,16 @@ func (c *connection) number(ctx context.Context, query string) (n int64, err err
 // writer first and at the journal after it, and takes the journal of a writer
 // that came in between for one that a crash left.
 func (c *connection) pin(ctx context.Context) error {
+	first, _ := journalOf(c.path)
 	for tries := 1; ; tries++ {
 		err := c.pinOnce(ctx)
-		if tries == 8 || !errors.Is(err, fault.HotJournal) {
+		if !errors.Is(err, fault.HotJournal) {
+			return err
+		}
+		if now, _ := journalOf(c.path); tries == 8 && now != first {
+			return again(ignored(c.path, "its rollback journal is being written, and nobody holds the lock of a writer"))
+		}
+		if tries == 8 {
 			return err
 		}
 		select {

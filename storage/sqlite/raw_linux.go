@@ -44,12 +44,19 @@ func setLock(f *os.File, lock *unix.Flock_t) error {
 	return err
 }
 
+// reservedHeld reports whether a process holds SQLite's RESERVED lock.
+func reservedHeld(f *os.File) (bool, error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: pendingByte + 1, Len: 1}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock)
+	return lock.Type != unix.F_UNLCK, err
+}
+
 // LockExclusive keeps every SQLite process out of the database at path until
 // release is called: it holds the write locks over all of SQLite's lock bytes.
 // It is a fault.InUse if anybody holds a lock there now. No SQLite connection
 // of this process may have the file open.
 func LockExclusive(path string) (release func() error, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, pathError(path, err)
 	}

@@ -4,6 +4,7 @@ package sqlite
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -38,6 +39,13 @@ func setLock(f *os.File, kind int16, start, length int64) error {
 		return errHeld
 	}
 	return err
+}
+
+// reservedHeld reports whether a process holds SQLite's RESERVED lock.
+func reservedHeld(f *os.File) (bool, error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: pendingByte + 1, Len: 1}
+	err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock)
+	return lock.Type != unix.F_UNLCK, err
 }
 
 // LockExclusive keeps every SQLite process out of the database at path until

@@ -38,6 +38,11 @@ func rollback(ctx context.Context, path string, image Image, opt Options, begin 
 		return image, err
 	}
 	defer r.src.close()
+	if r.src.severalNames() {
+		if err := r.src.otherNames(ctx, &r.image); err != nil {
+			return image, err
+		}
+	}
 	if same, err := r.same(ctx, begin); same || err != nil {
 		return r.image, err
 	}
@@ -123,8 +128,24 @@ func (r *rollbackReader) hold(ctx context.Context, do func(since time.Time) erro
 		}
 		r.src.image = r.image
 		r.rest = stampRest(r.src.file)
+		return r.witnessed(since, do)
 	}
 	return do(since)
+}
+
+// witnessed runs do, and proves that nobody wrote meanwhile.
+func (r *rollbackReader) witnessed(since time.Time, do func(since time.Time) error) error {
+	if err := dotLocked(r.path); err != nil {
+		return err
+	}
+	before, err := r.src.witness()
+	if err == nil {
+		err = do(since)
+	}
+	if err != nil {
+		return err
+	}
+	return r.src.unmoved(before)
 }
 
 func (c *connection) journalMode(ctx context.Context) (mode string) {

@@ -41,6 +41,10 @@ type Image struct {
 	WALGrowth     int64         // bytes that the WAL grew meanwhile
 	Method        string        // how it was read: live, cold, memory, ahead, settled
 
+	// Unestablished is what could not be known of who else uses the database, in
+	// sentences. The snapshot is right if none of it is the case.
+	Unestablished []string
+
 	Mark    *Mark   // for the next snapshot's Since; nil if nothing could be proven from here
 	Proven  bool    // only pages in Changed can differ from the snapshot that Since is of
 	Changed []int64 // with Proven: ascending page numbers from 1, at most Pages; may be empty
@@ -130,10 +134,23 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+func (i *Image) unestablished(format string, args ...any) {
+	i.Unestablished = append(i.Unestablished, fmt.Sprintf(format, args...))
+}
+
 // snapshotOnce chooses the way by what the file is right now.
 func snapshotOnce(ctx context.Context, path string, opt Options, begin Begin) (Image, error) {
 	image, err := Inspect(path)
 	if err != nil {
+		return image, err
+	}
+	if err := opt.Since.refuseReplaced(ctx, path, image); err != nil {
+		return image, err
+	}
+	if err := refuseIrregular(path); err != nil {
+		return image, err
+	}
+	if err := refuseOverlay(ctx, path); err != nil {
 		return image, err
 	}
 	if image.JournalMode != "wal" {
@@ -169,6 +186,11 @@ func walMode(ctx context.Context, path string, image Image, opt Options, begin B
 	}
 	indexed := !missing(path+"-shm") && !missing(path+"-wal")
 	switch {
+	case indexed && src.severalNames():
+		if err := src.otherNames(ctx, &src.image); err != nil {
+			return src.image, err
+		}
+		fallthrough
 	case indexed:
 		got, lerr := live(ctx, src, opt, begin)
 		if !locked || !errors.Is(lerr, errNoIndex) && !errors.Is(lerr, fault.Permission) {
@@ -197,7 +219,7 @@ type source struct {
 }
 
 func openSource(path string, image Image) (*source, error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, pathError(path, err)
 	}

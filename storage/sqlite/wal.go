@@ -24,7 +24,7 @@ type wal struct {
 // openWAL returns nil if there is no WAL, or none with a header: then the main
 // file is all there is.
 func openWAL(path string) (*wal, error) {
-	f, err := os.Open(path + "-wal")
+	f, err := openBeside(path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -47,7 +47,7 @@ random.seed(seed)
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
 def conn():
-    c = sqlite3.connect(db, isolation_level=None, timeout=60)
+    c = sqlite3.connect(db, isolation_level=None, timeout=60, uri=db.startswith("file:"))
     c.execute("pragma journal_mode=" + mode)
     c.execute("pragma synchronous=off")
     return c
