@@ -44,6 +44,7 @@ type Job struct {
 	Heartbeat  bool // when nothing changed, sign that; otherwise leave no trace
 	Now        func() time.Time
 	Progress   func(done, total int64) // plaintext bytes sealed; may be nil
+	Sealed     func()                  // called when the backup is durable in the spool, and only targets are waited for; may be nil
 }
 
 // Outcome says what became of the backup.
@@ -271,8 +272,16 @@ func (k *keeper) full(ctx context.Context, why string, waiting []*spooled) (Outc
 		shipping.wait()
 		return out, err
 	}
+	k.sealed()
 	out.Targets = shipping.wait()
 	return out, k.settle(ctx, item, waiting, out)
+}
+
+// sealed tells that the heavy work is done.
+func (k *keeper) sealed() {
+	if k.job.Sealed != nil {
+		k.job.Sealed()
+	}
 }
 
 // settle removes from the spool what every target has, and says what is left.

@@ -68,7 +68,7 @@ func Protect(ctx context.Context, c Continuous) error {
 		background.Go(func() { courier.run(working) })
 	}
 	p.loop(ctx, working)
-	p.end(working)
+	p.end(working, stop)
 	return nil
 }
 
@@ -129,14 +129,22 @@ func (p *protection) loop(ctx, working context.Context) {
 	}
 }
 
-// end takes what changed last, and waits a while for it to arrive.
-func (p *protection) end(working context.Context) {
+// end takes what changed last, and waits a while for it to arrive. Then stop
+// ends what still works, so that a target that hangs holds up nobody.
+func (p *protection) end(working context.Context, stop context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(working, lastGrace)
 	defer cancel()
 	if err := p.look(ctx, nil); err != nil {
 		p.Taken(Outcome{Database: p.job.Database}, err)
 	}
-	p.cutting.Wait()
+	cut := make(chan struct{})
+	go func() { p.cutting.Wait(); close(cut) }()
+	select {
+	case <-cut:
+	case <-ctx.Done():
+		stop()
+		<-cut
+	}
 	for ctx.Err() == nil {
 		busy := false
 		for _, c := range p.couriers {

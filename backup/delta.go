@@ -40,6 +40,7 @@ func (k *keeper) delta(ctx context.Context, p plan, waiting []*spooled) (Outcome
 			item, waiting = waiting[len(waiting)-1], waiting[:len(waiting)-1]
 		}
 	}
+	k.sealed()
 	out.Targets = startShipping(ctx, k.job, k.memory, load{waiting: waiting, item: item}).wait()
 	for _, t := range out.Targets {
 		if errors.Is(t.Err, errNoParent) {

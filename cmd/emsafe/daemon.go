@@ -27,7 +27,7 @@ func (p *program) daemonCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "run", Usage: "have the running daemon start a job now", ArgsUsage: "JOB", Description: "A job is named as in `emsafe status`: `emsafe daemon run backup app`. It waits its turn as any other.", Action: p.daemonRun},
 			{Name: "reload", Usage: "have the running daemon read its configuration again, and say whether it took it", Action: p.daemonReload},
-			{Name: "confirm-clock", Usage: "tell the running daemon that the clock is right", Description: "After a jump of the clock nothing is started on schedule until the clock has passed the times in question. This says that it is right as it is.", Action: p.daemonConfirm},
+			{Name: "confirm-clock", Usage: "tell the running daemon that the clock is right", Description: "After a jump of the clock only backups are started on schedule until the clock has passed the times in question. This says that it is right as it is.", Action: p.daemonConfirm},
 		},
 		Action: func(c *cli.Context) error {
 			s, err := p.ownSite(c)
@@ -172,6 +172,7 @@ func (p *program) backupJob(s *site, name string, tell tell) func(context.Contex
 			return daemon.Result{}, err
 		}
 		job.Now = p.now
+		job.Sealed = func() { daemon.Light(ctx) }
 		tell("canary of "+name, "the canary of "+name+" is not stamped", s.stamp(ctx, name))
 		var out backup.Outcome
 		err = patient(ctx, func() (err error) { out, err = backup.Database(ctx, job); return err })

@@ -54,7 +54,7 @@ func (s *site) pageOf(o overview, history *page.History, reports []drill.Signed,
 func (s *site) daemonNotes(o overview) []page.Note {
 	var notes []page.Note
 	if o.Scheduler.Clock != "" {
-		notes = append(notes, page.Note{State: report.Overdue, Words: "The clock is in doubt, and nothing is started on schedule: " + o.Scheduler.Clock})
+		notes = append(notes, page.Note{State: report.Overdue, Words: "The clock is in doubt. Backups go on, and nothing else is started on schedule: " + o.Scheduler.Clock})
 	}
 	if o.Scheduler.Refused != "" {
 		notes = append(notes, page.Note{State: report.Failed, Words: "The new configuration was not taken: " + short(o.Scheduler.Refused)})

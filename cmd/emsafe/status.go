@@ -168,7 +168,7 @@ func (p *program) showJobs(o overview, names []string) {
 	}
 	switch {
 	case o.Scheduler.Clock != "":
-		p.print.line("the CLOCK is in doubt, and nothing is started on schedule: %s", o.Scheduler.Clock)
+		p.print.line("the CLOCK is in doubt: backups go on, and nothing else is started on schedule: %s", o.Scheduler.Clock)
 	case scheduled && !o.Running:
 		p.print.line("no daemon is running")
 	}

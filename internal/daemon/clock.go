@@ -8,10 +8,12 @@ import (
 	"time"
 )
 
-// doubt is why the clock is not believed. Nothing is started on schedule then:
-// a wrong time would sort backups wrongly and make retention misjudge them.
+// doubt is why the clock is not believed. Backups go on then: they are told
+// apart by their numbers, and one that is not taken is lost. Nothing else is
+// started on schedule: by a wrong time retention would misjudge what it removes.
 type doubt struct {
-	future   string // jobs have run at a time that is still to come
+	future   string    // jobs have run at a time that is still to come
+	until    time.Time // that time: a backup by the new clock does not make it right
 	contrary string // the reference has another time
 	ahead    bool   // it was set ahead, or the machine slept, and the reference has not answered yet
 	told     bool
@@ -45,7 +47,11 @@ func (s *Scheduler) watchClock(now time.Time) {
 	if jump > tolerance && s.o.Reference != nil {
 		s.doubt.ahead, s.doubt.asked = true, 0
 	}
-	s.doubt.future = s.future(now)
+	if future, until := s.future(now); future != "" {
+		s.doubt.future, s.doubt.until = future, until
+	} else if now.After(s.doubt.until) {
+		s.doubt.future = ""
+	}
 	s.sayDoubt("the clock has passed the times in question")
 	s.ask(mono)
 }
@@ -70,10 +76,10 @@ func signed(d time.Duration) string {
 	return span(d.Round(time.Second)) + " ahead"
 }
 
-// future names the jobs that have run at a time that is still to come.
-func (s *Scheduler) future(now time.Time) string {
+// future names the jobs that have run at a time that is still to come, and
+// gives that time.
+func (s *Scheduler) future(now time.Time) (text string, newest time.Time) {
 	var names []string
-	var newest time.Time
 	for name := range s.jobs {
 		r, _ := s.o.State.Record(name)
 		if t := r.newest(); t.After(now.Add(tolerance)) {
@@ -84,11 +90,11 @@ func (s *Scheduler) future(now time.Time) string {
 		}
 	}
 	if len(names) == 0 {
-		return ""
+		return "", newest
 	}
 	slices.Sort(names)
 	return fmt.Sprintf("it is %s, and %s ran for %s: the clock was set back, or was wrong before",
-		now.Format(time.RFC3339), strings.Join(names, ", "), newest.Format(time.RFC3339))
+		now.Format(time.RFC3339), strings.Join(names, ", "), newest.Format(time.RFC3339)), newest
 }
 
 // ask asks the reference, once a minute at most, while there is a doubt.
@@ -144,7 +150,7 @@ func (s *Scheduler) trust(now time.Time, because string) {
 			delete(s.waiting, name) // it was due by the clock as it was
 		}
 	}
-	s.doubt.future, s.doubt.contrary, s.doubt.ahead = "", "", false
+	s.doubt.future, s.doubt.until, s.doubt.contrary, s.doubt.ahead = "", time.Time{}, "", false
 	s.sayDoubt(because)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -13,6 +14,7 @@ func TestClockSetBack(t *testing.T) {
 	t.Parallel()
 	m := newSim(t, Options{})
 	app := daily(t, "app", "0 * * * *")
+	app.Kind = Verify
 	m.load(app)
 	m.pass(90 * time.Minute)
 	m.wantRan("first", "app schedule 23T13:00")
@@ -69,7 +71,7 @@ func TestClockReference(t *testing.T) {
 	var silent error
 	var m *sim
 	m = newSim(t, Options{Reference: func(context.Context) (time.Time, error) { return m.clock.FakeClock.Now().Add(there), silent }})
-	often := Job{Name: "often", Schedule: schedule(t, "every 15m", "UTC")}
+	often := Job{Name: "often", Kind: Verify, Schedule: schedule(t, "every 15m", "UTC")}
 	m.load(often)
 	m.pass(20 * time.Minute)
 	m.ran, m.said = nil, nil
@@ -114,4 +116,90 @@ func TestClockReference(t *testing.T) {
 	if len(m.ran) != 1 || slices.Contains(m.said, "clock-doubted") {
 		t.Error(m.ran, m.said)
 	}
+}
+
+// TestBackupsInDoubt: the clock was ahead for an hour, and is right again. Backups
+// go on from the moment at which that was noticed; retention waits.
+func TestBackupsInDoubt(t *testing.T) {
+	t.Parallel()
+	m := newSim(t, Options{})
+	hourly, often := daily(t, "hourly", "30 * * * *"), Job{Name: "often", Schedule: schedule(t, "every 15m", "UTC")}
+	prune := daily(t, "prune", "45 * * * *")
+	prune.Kind = Prune
+	m.load(hourly, often, prune)
+	m.clock.set.by(5 * time.Hour)
+	m.pass(time.Hour)
+	m.ran, m.said = nil, nil
+	m.clock.set.by(-5 * time.Hour)
+	for i := range 4 {
+		m.ran = nil
+		m.pass(time.Hour)
+		if ran := strings.Join(m.ran, "\n"); strings.Count(ran, "often ") != 4 || strings.Count(ran, "hourly ") != 1 || strings.Contains(ran, "prune") {
+			t.Errorf("hour %d:\n%s", i, ran)
+		}
+		if i == 1 { // also with a process that knows nothing of before
+			m.boot()
+			m.load(hourly, often, prune)
+		}
+		if m.Status().Clock == "" {
+			t.Errorf("hour %d: nobody is told", i)
+		}
+	}
+	if !slices.Contains(m.said, "clock-doubted") {
+		t.Error(m.said)
+	}
+	m.pass(2 * time.Hour)
+	m.ran = nil
+	m.pass(2 * time.Hour)
+	if ran := strings.Join(m.ran, "\n"); !strings.Contains(ran, "prune") || m.Status().Clock != "" {
+		t.Errorf("when the time in question has passed: %s\n%s", ran, m.Status().Clock)
+	}
+}
+
+// TestLight: what only waits for a network holds no place, and does not hold up
+// a stop.
+func TestLight(t *testing.T) {
+	t.Parallel()
+	m := newSim(t, Options{})
+	let := make(chan struct{})
+	hanging := func(ctx context.Context, _ Run) (Result, error) {
+		Light(ctx)
+		select {
+		case <-let:
+			return Result{}, nil
+		case <-ctx.Done():
+			return Result{}, context.Cause(ctx)
+		}
+	}
+	var running sync.WaitGroup
+	m.Scheduler.spawn = func(f func()) { running.Go(f) }
+	started := make(chan string, 10)
+	jobs := []Job{}
+	for _, name := range []string{"a", "b"} {
+		jobs = append(jobs, m.held(Job{Name: name, Key: name, Heavy: true, Run: hanging}))
+	}
+	jobs = append(jobs, m.held(Job{Name: "c", Key: "c", Heavy: true, Run: func(context.Context, Run) (Result, error) {
+		started <- "c"
+		return Result{}, nil
+	}}))
+	byName := map[string]Job{}
+	for _, j := range jobs {
+		byName[j.Name] = j
+	}
+	if err := m.replace(byName); err != nil {
+		t.Fatal(err)
+	}
+	m.mu.Lock()
+	for _, j := range jobs {
+		m.waiting[j.Name] = &wait{slot: start, cause: OnTime}
+	}
+	m.mu.Unlock()
+	m.look()
+	select {
+	case <-started:
+	case <-time.After(time.Minute):
+		t.Fatalf("c waits for a place: %q runs", m.isRunning())
+	}
+	close(let)
+	running.Wait()
 }

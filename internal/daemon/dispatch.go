@@ -26,9 +26,11 @@ func (s *Scheduler) look() {
 	s.mu.Lock()
 	now := s.now()
 	s.watchClock(now)
-	if !s.stopping && s.doubt.String() == "" {
+	if !s.stopping {
 		for _, j := range s.jobs {
-			s.plan(j, now)
+			if s.doubt.String() == "" || j.Kind.goesOn() {
+				s.plan(j, now)
+			}
 		}
 	}
 	s.pump(now)
@@ -46,7 +48,7 @@ func (s *Scheduler) plan(j Job, now time.Time) {
 		return
 	}
 	r, _ := s.o.State.Record(j.Name)
-	if slot, due := s.due(j, r.Base, now); due {
+	if slot, due := s.due(j, s.base(j, r.Base, now), now); due {
 		w := s.waiting[j.Name]
 		if w == nil {
 			w = &wait{cause: OnTime}
@@ -95,6 +97,24 @@ func (s *Scheduler) due(j Job, base, now time.Time) (time.Time, bool) {
 	return slot, due
 }
 
+// base is where the slots of a job count from. One that lies in the future was
+// written by a wrong clock: they then count from when that was noticed, and
+// `every` is due at once.
+func (s *Scheduler) base(j Job, base, now time.Time) time.Time {
+	if !base.After(now.Add(tolerance)) {
+		delete(s.noticed, j.Name)
+		return base
+	}
+	at, known := s.noticed[j.Name]
+	if !known || at.After(now) {
+		if at = now; j.Schedule.every > 0 {
+			at = now.Add(-j.Schedule.every)
+		}
+		s.noticed[j.Name] = at
+	}
+	return at
+}
+
 // backOff is 1, 4, 16 minutes and so on, at most an hour.
 func backOff(failures int) time.Duration {
 	return min(time.Hour, time.Minute<<(2*min(failures-1, 3)))
@@ -127,7 +147,7 @@ func (s *Scheduler) pump(now time.Time) {
 // hindrance is why a job that is due may not start yet, or "".
 func (s *Scheduler) hindrance(j Job, w *wait, now time.Time) string {
 	if w.cause != Manual {
-		if s.doubt.String() != "" {
+		if s.doubt.String() != "" && !j.Kind.goesOn() {
 			return "the clock is in doubt"
 		}
 		if wait := w.notBefore.Sub(now); wait > 0 && wait <= max(s.o.CatchUp, time.Hour, j.Schedule.offset) {
@@ -142,7 +162,7 @@ func (s *Scheduler) hindrance(j Job, w *wait, now time.Time) string {
 		if a.job.Name == j.Name || a.job.Key != "" && a.job.Key == j.Key && (j.Kind != Backup || a.job.Kind == Backup) {
 			return a.job.Name + " runs"
 		}
-		if a.job.Heavy {
+		if a.job.Heavy && !a.light {
 			heavy++
 		}
 	}
@@ -168,7 +188,7 @@ func (s *Scheduler) hindrance(j Job, w *wait, now time.Time) string {
 func (s *Scheduler) start(j Job, w *wait, now time.Time) {
 	run := Run{ID: runID(), Job: j.Name, Slot: w.slot, Cause: w.cause, Started: now, Verdict: Running}
 	r, _ := s.o.State.Record(j.Name)
-	base, missed := r.Base, 0
+	base, missed := s.base(j, r.Base, now), 0
 	if w.cause == OnTime || w.cause == Missed {
 		missed = j.Schedule.Between(base, w.slot)
 	}
@@ -180,7 +200,9 @@ func (s *Scheduler) start(j Job, w *wait, now time.Time) {
 	}
 	s.written(s.o.State.begin(run, base, missed))
 	ctx, cancel := context.WithCancelCause(context.Background())
-	s.running[j.Name] = &active{job: j, run: run, cancel: cancel}
+	a := &active{job: j, run: run, cancel: cancel}
+	s.running[j.Name] = a
+	ctx = context.WithValue(ctx, lightKey{}, func() { s.lighten(a) })
 	s.note(Event{Type: RunStarted, Job: j.Name, Run: &run})
 	s.spawn(func() {
 		stop := func() bool { return true }
@@ -195,6 +217,26 @@ func (s *Scheduler) start(j Job, w *wait, now time.Time) {
 		cancel(nil)
 		s.done(run, result, err)
 	})
+}
+
+type lightKey struct{}
+
+// Light says that a run has done its heavy work, and only waits for a network
+// from here on: others may start in its place. ctx is the one that the run got.
+func Light(ctx context.Context) {
+	if lighten, ok := ctx.Value(lightKey{}).(func()); ok {
+		lighten()
+	}
+}
+
+func (s *Scheduler) lighten(a *active) {
+	s.mu.Lock()
+	already := a.light
+	a.light = true
+	s.mu.Unlock()
+	if !already {
+		s.spawn(s.look) // what waits for its place
+	}
 }
 
 // guarded keeps a run that panics from taking the others along.

@@ -17,7 +17,7 @@ const (
 	RunFinished   EventType = "run-finished"
 	SlotMissed    EventType = "slot-missed" // and will be caught up with
 	ClockJumped   EventType = "clock-jumped"
-	ClockDoubted  EventType = "clock-doubted" // nothing is started on schedule
+	ClockDoubted  EventType = "clock-doubted" // only backups are started on schedule
 	ClockTrusted  EventType = "clock-trusted"
 	Reloaded      EventType = "reloaded"
 	ReloadRefused EventType = "reload-refused" // the old jobs stay

@@ -24,6 +24,9 @@ const (
 
 var kinds = []string{"backup", "files", "verify", "prune", "forget", "drill", "harden", "selftest"}
 
+// goesOn reports whether jobs of this kind run while the clock is in doubt.
+func (k Kind) goesOn() bool { return k == Backup || k == Files }
+
 func (k Kind) String() string {
 	if k < 0 || int(k) >= len(kinds) {
 		return fmt.Sprintf("kind %d", int(k))

@@ -39,7 +39,7 @@ func (m Metrics) Write(w io.Writer) error {
 	p.sample(1, "version", m.Version)
 	m.jobs(p)
 	m.targets(p)
-	p.family("emsafe_clock_in_doubt", "gauge", "1 while the clock is not believed and nothing is started on schedule.")
+	p.family("emsafe_clock_in_doubt", "gauge", "1 while the clock is not believed and only backups are started on schedule.")
 	p.sample(flag(m.Status.Clock != ""))
 	if !m.Status.Reloaded.IsZero() { // unknown without a daemon
 		p.family("emsafe_config_last_reload_successful", "gauge", "1 if the newest configuration is in force, 0 if it was refused.")

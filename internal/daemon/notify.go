@@ -173,7 +173,7 @@ func (n *Notifier) Observe(e Event) {
 	case RunFinished:
 		n.finished(e)
 	case ClockDoubted:
-		n.Problem("clock", "the clock is in doubt, and nothing is started on schedule", e.Text)
+		n.Problem("clock", "the clock is in doubt: backups go on, and nothing else is started on schedule", e.Text)
 	case ClockTrusted:
 		n.Solved("clock", e.Text)
 	case ReloadRefused:

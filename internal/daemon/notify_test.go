@@ -95,7 +95,7 @@ func TestNotifyRules(t *testing.T) {
 	n.Observe(Event{Type: ClockDoubted, Text: "2036"})
 	n.Observe(Event{Type: ReloadRefused, Text: "line 3"})
 	n.Observe(Event{Type: StateFailed, Text: "full"})
-	want("the daemon's own", "problem app: app was cut off", "problem clock: the clock is in doubt, and nothing is started on schedule",
+	want("the daemon's own", "problem app: app was cut off", "problem clock: the clock is in doubt: backups go on, and nothing else is started on schedule",
 		"problem configuration: the new configuration was not taken; the old one stays in force", "problem state: the state file cannot be written")
 	for _, e := range []Event{{Type: ClockTrusted}, {Type: Reloaded}, {Type: StateWritten}, fine("app"), fine("blog")} {
 		n.Observe(e)

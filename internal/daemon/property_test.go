@@ -34,7 +34,7 @@ func seeded(t *testing.T) *rand.Rand {
 // TestRandomLives: random schedules in random zones, with suspends, crashes,
 // clocks that are set by up to ten years either way, and failing runs. Whatever
 // happens: no slot is run twice but for retries and what was cut off, at most
-// one run follows a jump, nothing is started on schedule while the state has a
+// one run follows a jump, nothing but backups is started on schedule while the state has a
 // time to come, and what is due is run in the end.
 func TestRandomLives(t *testing.T) {
 	t.Parallel()
@@ -47,7 +47,7 @@ func TestRandomLives(t *testing.T) {
 		if r.IntN(3) == 0 {
 			line = fmt.Sprintf("every %dm", 1+r.IntN(3000))
 		}
-		j := Job{Name: "app", Key: "app", Retry: r.IntN(2), Schedule: schedule(t, line, zones[r.IntN(len(zones))]), Run: func(context.Context, Run) (Result, error) {
+		j := Job{Name: "app", Kind: Verify, Key: "app", Retry: r.IntN(2), Schedule: schedule(t, line, zones[r.IntN(len(zones))]), Run: func(context.Context, Run) (Result, error) {
 			if r.IntN(4) == 0 {
 				return Result{}, errors.New("fails")
 			}

@@ -45,6 +45,10 @@ const (
 	defaultCatchUp = 2 * time.Minute
 	defaultHeavy   = 2
 
+	// networkGrace is how long a stop waits for runs that only wait for a
+	// network, and for those that can be done again.
+	networkGrace = 10 * time.Second
+
 	// tolerance is what clocks may be corrected by without anybody caring.
 	tolerance = 5 * time.Minute
 )
@@ -61,6 +65,7 @@ type Scheduler struct {
 	waiting   map[string]*wait   // due, and not started
 	running   map[string]*active // by job
 	seen      map[string]seen
+	noticed   map[string]time.Time // when a job's base was found to lie in the future
 	events    []Event   // not told yet
 	wall      time.Time // at the last look
 	mono      time.Duration
@@ -85,6 +90,7 @@ type wait struct {
 
 type active struct {
 	job    Job
+	light  bool // it only waits for a network from here on
 	run    Run
 	cancel context.CancelCauseFunc
 }
@@ -117,7 +123,7 @@ func New(o Options) (*Scheduler, error) {
 		o.Monotonic = func() time.Duration { return time.Since(start) }
 	}
 	s := &Scheduler{
-		o: o, spawn: func(f func()) { go f() }, jobs: map[string]Job{}, waiting: map[string]*wait{}, seen: map[string]seen{}, running: map[string]*active{},
+		o: o, spawn: func(f func()) { go f() }, jobs: map[string]Job{}, waiting: map[string]*wait{}, seen: map[string]seen{}, noticed: map[string]time.Time{}, running: map[string]*active{},
 		wall: o.Clock.Now().Round(0), mono: o.Monotonic(),
 	}
 	var err error
@@ -248,16 +254,23 @@ func (s *Scheduler) Stop(ctx context.Context, grace time.Duration) error {
 	s.tell()
 	defer s.tell()
 	err := s.trigger.stop(context.WithoutCancel(ctx))
+	waiting := s.o.Clock.NewTimer(networkGrace)
+	defer waiting.Stop()
 	select {
 	case <-s.idle:
 		return err
 	case <-ctx.Done():
+	case <-waiting.Chan():
+		// What is sealed waits in the spool, and what is no backup can be done
+		// again: neither is worth a stop that a hanging target holds up.
+		s.cancelAll(func(a *active) bool { return a.light || a.job.Kind != Backup && a.job.Kind != Files })
+		select {
+		case <-s.idle:
+			return err
+		case <-ctx.Done():
+		}
 	}
-	s.mu.Lock()
-	for _, a := range s.running {
-		a.cancel(ErrStopped)
-	}
-	s.mu.Unlock()
+	s.cancelAll(func(*active) bool { return true })
 	timer := s.o.Clock.NewTimer(grace)
 	defer timer.Stop()
 	select {
@@ -276,6 +289,16 @@ func (s *Scheduler) Stop(ctx context.Context, grace time.Duration) error {
 		return err
 	}
 	return errors.Join(err, fmt.Errorf("did not end: %s", strings.Join(left, ", ")))
+}
+
+func (s *Scheduler) cancelAll(which func(*active) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.running {
+		if which(a) {
+			a.cancel(ErrStopped)
+		}
+	}
 }
 
 // rest closes idle when the last run has ended.

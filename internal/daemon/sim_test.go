@@ -60,7 +60,7 @@ func (m *sim) boot() {
 	m.spawns = nil
 	m.Scheduler = &Scheduler{
 		o: o, spawn: func(f func()) { m.spawns = append(m.spawns, f) }, jobs: map[string]Job{},
-		waiting: map[string]*wait{}, seen: map[string]seen{}, running: map[string]*active{}, wall: m.clock.Now(), mono: o.Monotonic(),
+		waiting: map[string]*wait{}, seen: map[string]seen{}, noticed: map[string]time.Time{}, running: map[string]*active{}, wall: m.clock.Now(), mono: o.Monotonic(),
 	}
 	if o.Log == nil {
 		m.Scheduler.o.Log = discard

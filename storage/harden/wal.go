@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"emsafe/internal/finding"
 	"emsafe/storage/sqlite"
@@ -50,7 +51,7 @@ func (l *look) wal() {
 
 // free is space that the file keeps and does not use.
 func (l *look) free(image sqlite.Image) {
-	f, err := os.Open(l.Database)
+	f, err := os.OpenFile(l.Database, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not hold this up
 	if err != nil {
 		return
 	}

@@ -104,9 +104,10 @@ func hopeless(err error) bool {
 		dns       *net.DNSError
 		creds     noCredentials
 		shape     badReply
+		hung      hungError
 	)
 	return errors.As(err, &authority) || errors.As(err, &invalid) || errors.As(err, &host) || errors.As(err, &header) ||
-		errors.As(err, &verify) || errors.As(err, &creds) || errors.As(err, &shape) || errors.As(err, &dns) && dns.IsNotFound
+		errors.As(err, &verify) || errors.As(err, &creds) || errors.As(err, &shape) || errors.As(err, &hung) || errors.As(err, &dns) && dns.IsNotFound
 }
 
 // badReply is an answer that contradicts itself or the request.
@@ -116,6 +117,10 @@ func (e badReply) Error() string { return string(e) }
 
 // maybeDone: the request may have had its effect although it failed.
 func maybeDone(err error) bool {
+	var hung hungError
+	if errors.As(err, &hung) {
+		return true // the attempt before this one was sent
+	}
 	if hopeless(err) {
 		return false
 	}

@@ -41,9 +41,14 @@ func newTransport(inner aws.HTTPClient, stall time.Duration, bytesPerSecond int6
 
 // Do implements aws.HTTPClient.
 func (t *transport) Do(req *http.Request) (*http.Response, error) {
+	server := healthOf(req.URL.Host)
+	if err := server.ask(time.Now(), t.stall); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := &watchdog{limit: t.stall}
 	w.timer = time.AfterFunc(t.stall, func() {
+		server.stalled(time.Now(), t.stall)
 		cancel(fmt.Errorf("%w for %v", errStalled, t.stall))
 	})
 	req = req.WithContext(ctx)
@@ -57,7 +62,8 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
-	resp.Body = &receiving{ReadCloser: resp.Body, w: w, ctx: ctx, cancel: cancel}
+	server.answered(time.Now())
+	resp.Body = &receiving{ReadCloser: resp.Body, w: w, server: server, ctx: ctx, cancel: cancel}
 	if query := req.URL.Query(); req.Method == http.MethodGet && (query.Get("list-type") == "2" || query.Has("versions")) {
 		return wholeListing(resp)
 	}
@@ -138,6 +144,7 @@ func (s *sending) Read(p []byte) (int, error) {
 type receiving struct {
 	io.ReadCloser
 	w      *watchdog
+	server *health
 	ctx    context.Context // of the one request that this is the response to
 	cancel context.CancelCauseFunc
 }
@@ -146,6 +153,9 @@ func (r *receiving) Read(p []byte) (int, error) {
 	r.w.touch()
 	n, err := r.ReadCloser.Read(p)
 	r.w.rest()
+	if n > 0 {
+		r.server.answered(time.Now())
+	}
 	if err != nil && err != io.EOF {
 		err = stalled(r.ctx, err)
 	}

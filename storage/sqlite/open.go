@@ -88,10 +88,10 @@ func (c *connection) pin(ctx context.Context) error {
 		if !errors.Is(err, fault.HotJournal) {
 			return err
 		}
-		if now, _ := journalOf(c.path); tries == 8 && now != first {
-			return again(ignored(c.path, "its rollback journal is being written, and nobody holds the lock of a writer"))
-		}
 		if tries == 8 {
+			if now, there := journalOf(c.path); now != first || there && journalOpen(ctx, c.path) {
+				return again(ignored(c.path, "its rollback journal is being written, and nobody holds the lock of a writer"))
+			}
 			return err
 		}
 		select {

@@ -105,7 +105,9 @@ type version struct {
 // hold runs do while writers are kept out, with the moment since when they
 // are, and keeps the longest hold.
 func (r *rollbackReader) hold(ctx context.Context, do func(since time.Time) error) error {
-	if err := r.conn.pin(ctx); err != nil {
+	if err := r.conn.pin(ctx); errors.Is(err, fault.Corrupt) {
+		return again(err) // or a writer that honours no lock was at it
+	} else if err != nil {
 		return err
 	}
 	since := time.Now()

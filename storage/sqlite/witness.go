@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -93,6 +94,18 @@ func dotLocked(path string) error {
 		return pathError(path+".lock", err)
 	}
 	return ignored(path, "the folder "+path+".lock is a lock of the VFS unix-dotfile")
+}
+
+// journalOpen reports whether a process has the journal open: then no crash left
+// it.
+func journalOpen(ctx context.Context, path string) bool {
+	st, err := os.Lstat(path + "-journal")
+	if err != nil {
+		return false
+	}
+	dev, ino, _, _ := identity(st)
+	who, err := stillOpen(ctx, path+"-journal", fileID{dev, ino})
+	return err == nil && who != ""
 }
 
 // journalOf is what a journal looks like, to tell one that a crash left from
