@@ -14,8 +14,8 @@ import (
 type doubt struct {
 	future   string    // jobs have run at a time that is still to come
 	until    time.Time // that time: a backup by the new clock does not make it right
-	contrary string // the reference has another time
-	ahead    bool   // it was set ahead, or the machine slept, and the reference has not answered yet
+	contrary string    // the reference has another time
+	ahead    bool      // it was set ahead, or the machine slept, and the reference has not answered yet
 	told     bool
 	asked    time.Duration
 	asking   bool

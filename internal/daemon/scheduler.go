@@ -66,8 +66,8 @@ type Scheduler struct {
 	running   map[string]*active // by job
 	seen      map[string]seen
 	noticed   map[string]time.Time // when a job's base was found to lie in the future
-	events    []Event   // not told yet
-	wall      time.Time // at the last look
+	events    []Event              // not told yet
+	wall      time.Time            // at the last look
 	mono      time.Duration
 	doubt     doubt
 	reloaded  time.Time
