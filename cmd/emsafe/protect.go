@@ -17,14 +17,28 @@ const (
 	pulseEvery   = time.Minute      // a sign of life of continuous protection, for pings
 )
 
-// protectAll replaces what is protected continuously.
+// protectAll replaces what is protected continuously. It waits for nobody: what
+// protected a database until now takes a last backup first, and another database
+// does not wait for that.
 func (d *service) protectAll(s *site) {
-	d.halt()
+	if d.stop != nil {
+		d.stop()
+	}
 	ctx, stop := context.WithCancel(d.c.Context)
 	d.stop = stop
+	before := d.ended
+	d.ended = map[string]chan struct{}{}
 	for name, db := range s.cfg.Databases {
 		if db.Continuous {
-			d.running.Go(func() { d.protect(ctx, s, name, db.Interval) })
+			earlier, end := before[name], make(chan struct{})
+			d.ended[name] = end
+			d.running.Go(func() {
+				defer close(end)
+				if earlier != nil {
+					<-earlier // it holds the database's lock
+				}
+				d.protect(ctx, s, name, db.Interval)
+			})
 			d.running.Go(func() { d.pulse(ctx, s, name, db.Interval) })
 		}
 	}

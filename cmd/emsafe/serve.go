@@ -41,7 +41,8 @@ type service struct {
 	site    *site
 	teller  *daemon.Notifier
 
-	stop    context.CancelFunc // of continuous protection
+	stop    context.CancelFunc       // of continuous protection
+	ended   map[string]chan struct{} // closed when a database's protection has ended
 	running sync.WaitGroup
 }
 

@@ -16,11 +16,12 @@ import (
 // file system may not show them. What moves under a lock that keeps writers out
 // was moved by such a writer, and what was read meanwhile is not one instant.
 //
-// Where a rollback journal is written, no commit escapes: one that began before
-// the lock has a journal that SQLite finds when it takes the lock; one that ends
-// under the lock changes the change counter; and one that ends later has a
-// journal at the end. With journal_mode=off or memory, a commit that pauses
-// for as long as everything is read cannot be seen.
+// Where a rollback journal is written, no commit escapes: one that is going on
+// when reading begins or ends has a journal then, and one that ends in between
+// changes the change counter. A transaction that spills pages and is rolled back
+// in between changes the time stamp, which kernels before 6.13 give to a few
+// milliseconds only. With journal_mode=off or memory, a commit that pauses for
+// as long as everything is read cannot be seen.
 
 // witness is what a database with a rollback journal looks like under a lock.
 type witness struct {
@@ -29,7 +30,16 @@ type witness struct {
 	head    [100]byte
 }
 
+// witness is an error if a writer is at work in spite of the lock. The journal
+// is looked at first, and then the file: what ended in between shows in it.
 func (s *source) witness() (witness, error) {
+	hot, err := s.abandoned()
+	if err != nil {
+		return witness{}, err
+	}
+	if hot {
+		return witness{}, again(ignored(s.path, "a rollback journal is being written, and nobody holds the lock of a writer"))
+	}
 	st, err := s.file.Stat()
 	if err != nil {
 		return witness{}, err
@@ -45,21 +55,10 @@ func (s *source) witness() (witness, error) {
 // held all the time.
 func (s *source) unmoved(before witness) error {
 	after, err := s.witness()
-	if err != nil {
-		return err
+	if err == nil && after != before {
+		err = again(ignored(s.path, "it was written to while a lock kept writers out"))
 	}
-	what := ""
-	switch hot, err := s.abandoned(); {
-	case err != nil:
-		return err
-	case after != before:
-		what = "it was written to while a lock kept writers out"
-	case hot:
-		what = "a rollback journal is being written, and nobody holds the lock of a writer"
-	default:
-		return nil
-	}
-	return again(ignored(s.path, what))
+	return err
 }
 
 // ignored is the error of a database with a writer that does not honour locks.
