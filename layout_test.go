@@ -20,13 +20,14 @@ import (
 
 // below is what any package may import: how errors are told, and how a file
 // is made to last.
-var below = []string{"internal/fault", "internal/durable", "internal/suggest"}
+var below = []string{"internal/fault", "internal/durable", "internal/suggest", "internal/crash"}
 
 // floors is "may import", besides below and the standard library. A package
 // imports lower floors only, and siblings leave one another alone: backup and
 // restore meet in storage, never in each other.
 var floors = map[string][]string{
 	"internal/fault":   {},
+	"internal/crash":   {},
 	"internal/durable": {"internal/fault"},
 	"internal/suggest": {},
 

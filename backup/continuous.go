@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"emsafe/internal/crash"
 	"emsafe/internal/fault"
 	"emsafe/storage/catalog"
 	"emsafe/storage/sqlite"
@@ -58,14 +59,14 @@ func Protect(ctx context.Context, c Continuous) error {
 	var background sync.WaitGroup
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() { stop(); background.Wait() }()
-	background.Go(func() { p.follow(working) })
+	background.Go(func() { crash.Keep(working, nil, p.follow) }) // without it nothing is proven, and every page compared
 	for _, t := range k.job.Targets {
 		courier := newCourier(k, t, waiting, c.Delivered, p.settle)
 		if c.RetryMost > 0 {
 			courier.retryMost = c.RetryMost
 		}
 		p.couriers = append(p.couriers, courier)
-		background.Go(func() { courier.run(working) })
+		background.Go(func() { crash.Keep(working, courier.panicked, courier.run) })
 	}
 	p.loop(ctx, working)
 	p.end(working, stop)
@@ -286,7 +287,11 @@ func (p *protection) begin(ctx context.Context, why string) {
 	p.cut = cut
 	p.cutting.Go(func() {
 		out := Outcome{Database: p.job.Database, Kind: catalog.KindFull, WhyFull: why}
-		item, err := p.sealBeside(ctx, cut.gen, &out)
+		var item *spooled
+		err := crash.Run(func() (err error) {
+			item, err = p.sealBeside(ctx, cut.gen, &out)
+			return err
+		})
 		p.Taken(out, err)
 		if err == nil {
 			p.mu.Lock()
@@ -294,7 +299,11 @@ func (p *protection) begin(ctx context.Context, why string) {
 			p.mu.Unlock()
 			var group sync.WaitGroup
 			for _, c := range p.couriers {
-				group.Go(func() { c.aside(ctx, item) })
+				group.Go(func() {
+					if err := crash.Run(func() error { c.aside(ctx, item); return nil }); err != nil {
+						c.panicked(err)
+					}
+				})
 			}
 			group.Wait()
 		}

@@ -98,6 +98,15 @@ func (c *courier) retain(left []*spooled) {
 	c.queue = slices.DeleteFunc(c.queue, func(q *spooled) bool { return !slices.Contains(left, q) })
 }
 
+// panicked tells of a bug that ended the work for a while.
+func (c *courier) panicked(err error) {
+	c.mu.Lock()
+	c.failing, c.sh = true, nil
+	d := Delivery{TargetOutcome: TargetOutcome{Target: c.target.Name, Err: err}, Waiting: len(c.queue)}
+	c.mu.Unlock()
+	c.report(d)
+}
+
 // run works until ctx ends.
 func (c *courier) run(ctx context.Context) {
 	retry := retryFirst

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"emsafe/internal/crash"
 	"emsafe/internal/fault"
 	"emsafe/storage"
 	"emsafe/storage/catalog"
@@ -37,7 +38,7 @@ func startShipping(ctx context.Context, job Job, memory *memory, load load) *shi
 			out := &s.outcomes[i]
 			out.Target = target.Name
 			sh := &shipper{job: job, target: target.Name, memory: memory, out: out}
-			out.Err = sh.run(ctx, target, load)
+			out.Err = crash.Run(func() error { return sh.run(ctx, target, load) })
 		})
 	}
 	return s

@@ -171,7 +171,10 @@ func LookUp(name string) (*command.User, error) {
 		return nil, err
 	}
 	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	return &command.User{UID: uint32(uid), GID: uint32(gid)}, err
+	if err != nil {
+		return nil, err
+	}
+	return &command.User{UID: uint32(uid), GID: uint32(gid)}, nil
 }
 
 // options are those of a program of a check: it sees the restored file and

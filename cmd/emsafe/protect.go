@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"emsafe/backup"
+	"emsafe/internal/crash"
 	"emsafe/internal/daemon"
 	"emsafe/internal/fault"
 	"emsafe/restore"
@@ -37,10 +38,20 @@ func (d *service) protectAll(s *site) {
 				if earlier != nil {
 					<-earlier // it holds the database's lock
 				}
-				d.protect(ctx, s, name, db.Interval)
+				crash.Keep(ctx, d.panicked(name), func(ctx context.Context) { d.protect(ctx, s, name, db.Interval) })
 			})
-			d.running.Go(func() { d.pulse(ctx, s, name, db.Interval) })
+			d.running.Go(func() {
+				crash.Keep(ctx, d.panicked(name), func(ctx context.Context) { d.pulse(ctx, s, name, db.Interval) })
+			})
 		}
+	}
+}
+
+// panicked tells of a bug in what protects a database: it goes on after a while.
+func (d *service) panicked(name string) func(error) {
+	return func(err error) {
+		d.log.Error("continuous protection panicked", "database", name, "error", err)
+		d.tell("bug in "+protectName(name), "a bug in emsafe ended the protection of "+name+" for a while", err)
 	}
 }
 

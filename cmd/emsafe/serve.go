@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"emsafe/internal/config"
+	"emsafe/internal/crash"
 	"emsafe/internal/daemon"
 	"emsafe/internal/daemon/page"
 	"emsafe/storage"
@@ -264,7 +265,11 @@ func (d *service) overview() overview {
 	return o
 }
 
-func (d *service) metrics() daemon.Metrics { return d.current().metrics(d.overview()) }
+func (d *service) metrics() daemon.Metrics {
+	m := d.current().metrics(d.overview())
+	m.Panics = crash.Count()
+	return m
+}
 
 // reference asks a target for the time; nil if no target has a clock of its own.
 func (d *service) reference() func(context.Context) (time.Time, error) {

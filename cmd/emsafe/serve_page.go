@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"emsafe/drill"
+	"emsafe/internal/crash"
 	"emsafe/internal/daemon/page"
 )
 
@@ -41,7 +42,7 @@ func (d *service) newPages(ctx context.Context) *pages {
 		d.log.Error("the page's history cannot be kept", "error", err)
 		history = new(page.History)
 	} else {
-		go d.record(ctx, history)
+		go crash.Keep(ctx, nil, func(ctx context.Context) { d.record(ctx, history) })
 	}
 	return &pages{d: d, history: history}
 }
@@ -95,7 +96,7 @@ func (g *pages) known() ([]drill.Signed, []page.Stored) {
 	now := g.d.p.now()
 	if old := now.Sub(g.asked); !g.asking && (old >= reportsEvery || old < 0) {
 		g.asking = true
-		go g.ask(now)
+		go crash.Run(func() error { g.ask(now); return nil }) //nolint:errcheck // it is logged and counted
 	}
 	return g.reports, g.stored
 }

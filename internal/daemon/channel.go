@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"emsafe/internal/command"
+	"emsafe/internal/crash"
 )
 
 // Channel is a way to reach somebody. Send makes one attempt; it may be called
@@ -58,7 +59,7 @@ func newSender(c Channel, o NotifyOptions) *sender {
 	go func() {
 		defer close(s.done)
 		for m := range s.queue {
-			if err := s.deliver(ctx, m); err != nil {
+			if err := crash.Run(func() error { return s.deliver(ctx, m) }); err != nil {
 				s.o.Log.Warn("notification failed", "channel", c.Label(), "subject", m.Subject, "error", err)
 			}
 		}

@@ -6,10 +6,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
+
+	"emsafe/internal/crash"
 )
 
 // tick is what the watchdog watches.
@@ -241,13 +242,11 @@ func (s *Scheduler) lighten(a *active) {
 
 // guarded keeps a run that panics from taking the others along.
 func (s *Scheduler) guarded(ctx context.Context, j Job, run Run) (result Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.o.Log.Error("run panicked", "job", j.Name, "run", run.ID, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return j.Run(ctx, run)
+	err = crash.Run(func() (err error) {
+		result, err = j.Run(ctx, run)
+		return err
+	})
+	return result, err
 }
 
 func (s *Scheduler) done(run Run, result Result, err error) {

@@ -207,7 +207,7 @@ func TestRunEnds(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	trigger("panics")
-	if r := <-ended; r.Verdict != Failed || r.Error != "panic: at the disco" {
+	if r := <-ended; r.Verdict != Failed || r.Error != "a bug in emsafe: panic: at the disco" {
 		t.Errorf("%+v", r)
 	}
 	trigger("late")

@@ -13,6 +13,7 @@ import (
 
 // Metrics are what Prometheus is told.
 type Metrics struct {
+	Panics  int64 // that were caught in this process
 	Version string
 	Status  Status
 	Sent    map[string]SendCounts
@@ -41,6 +42,8 @@ func (m Metrics) Write(w io.Writer) error {
 	m.targets(p)
 	p.family("emsafe_clock_in_doubt", "gauge", "1 while the clock is not believed and only backups are started on schedule.")
 	p.sample(flag(m.Status.Clock != ""))
+	p.family("emsafe_panics_total", "counter", "Bugs that were caught in this process. What they ended was begun again.")
+	p.sample(float64(m.Panics))
 	if !m.Status.Reloaded.IsZero() { // unknown without a daemon
 		p.family("emsafe_config_last_reload_successful", "gauge", "1 if the newest configuration is in force, 0 if it was refused.")
 		p.sample(flag(m.Status.Refused == ""))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"emsafe/internal/crash"
 	"emsafe/internal/durable"
 	"emsafe/internal/report"
 )
@@ -119,7 +120,7 @@ func NewNotifier(o NotifyOptions) *Notifier {
 		defer close(n.done)
 		defer ticker.Stop()
 		for {
-			n.check()
+			crash.Run(func() error { n.check(); return nil }) //nolint:errcheck // it is logged and counted
 			select {
 			case <-ticker.Chan():
 			case <-ctx.Done():

@@ -143,6 +143,9 @@ func (ch *Chain) settle(w Wanted, hits, unreadable, since []Result) (*Found, err
 		}
 	case len(unreadable) > 0:
 		return nil, unreadable[0].Err
+	case len(since) == 0:
+		return nil, fault.New(fault.Storage, "%s: one listing shows manifests of %s, and the next shows none", ch.Bucket, ch.Database).
+			WithRemedy("Run again. If it stays so, the storage's listings are wrong: ask its operator.")
 	case w.ID != "":
 		return nil, fault.New(fault.NotFound, "%s holds no backup %q of %s", ch.Bucket, w.ID, ch.Database)
 	}

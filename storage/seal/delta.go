@@ -42,7 +42,10 @@ type DeltaWriter struct {
 // commit.
 func NewDeltaWriter(dst io.Writer, o Options) (*DeltaWriter, error) {
 	p, err := newPacker(dst, o, nil, nil)
-	return &DeltaWriter{packer: p, pageSize: o.PageSize}, err
+	if err != nil {
+		return nil, err
+	}
+	return &DeltaWriter{packer: p, pageSize: o.PageSize}, nil
 }
 
 // Add seals one page. Pages come in ascending order.

@@ -24,7 +24,10 @@ func NewWriter(dst io.Writer, o Options) (*Writer, error) {
 			o.Hashes(f.hashes)
 		}
 	})
-	return &Writer{p, digest}, err
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{p, digest}, nil
 }
 
 // Close finishes the age file and describes what was sealed.
