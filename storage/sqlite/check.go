@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -12,33 +13,57 @@ import (
 	"emsafe/internal/fault"
 )
 
-// Report is what SQLite's check of a database found.
+// Report is what the examination of a database found.
 type Report struct {
-	Damage    []string // the first findings; empty if it is whole
+	Damage    []string // the first findings; empty if none was found
 	Unchecked []string // what cannot be checked without the application, and why
 	Orphans   []string // rows whose foreign key points nowhere, counted by table; only in a full check
 }
 
-// Check is Examine for callers that ask only whether the database is whole:
+// The results of an examination. Damage counts more than what could not be
+// checked.
+const (
+	Sound        = "sound"
+	Damaged      = "damaged"
+	NotCheckable = "not checkable here"
+)
+
+// Result is one of Sound, Damaged and NotCheckable.
+func (r Report) Result() string {
+	switch {
+	case len(r.Damage) > 0:
+		return Damaged
+	case len(r.Unchecked) > 0:
+		return NotCheckable
+	}
+	return Sound
+}
+
+// Check is Examine for callers that ask only whether the database is damaged:
 // the error is then a fault.Corrupt with the first findings.
 func Check(ctx context.Context, path, level string) error {
+	_, err := CheckReport(ctx, path, level)
+	return err
+}
+
+// CheckReport is Check for callers that also report what was not checked.
+func CheckReport(ctx context.Context, path, level string) (Report, error) {
 	report, err := Examine(ctx, path, level)
-	if err != nil {
-		return err
+	if err == nil && len(report.Damage) > 0 {
+		err = fault.New(fault.Corrupt, "SQLite's %s check of %s found: %s", level, path, strings.Join(report.Damage, "; "))
 	}
-	if len(report.Damage) > 0 {
-		return fault.New(fault.Corrupt, "SQLite's %s check of %s found: %s", level, path, strings.Join(report.Damage, "; "))
-	}
-	return nil
+	return report, err
 }
 
 // Examine runs SQLite's own check over a database that nobody else uses:
 // "quick" (structure), "structure" (and indexes) or "full" (and foreign keys).
 // It leaves nothing beside it.
 //
-// A schema may use functions, collations and modules that only its application
-// has. SQLite then refuses to check at all; so tables are checked one by one,
-// and those that need the application are read through instead and reported.
+// A schema may use functions, collations, modules and tokenizers that only its
+// application has, or be written for a newer SQLite. SQLite then refuses to
+// check at all. Tables are then checked one by one; of those that need the
+// application the pages are read instead, and Unchecked names them: they are
+// not damaged for that.
 func Examine(ctx context.Context, path, level string) (Report, error) {
 	pragma, ok := map[string]string{"quick": "quick_check", "full": "integrity_check", "structure": "integrity_check"}[level]
 	if !ok {
@@ -50,7 +75,7 @@ func Examine(ctx context.Context, path, level string) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	defer c.close()
+	defer func() { c.close() }() //nolint:errcheck // it was only read
 	if level != "quick" {
 		// Every entry of every index is looked up, in no order that a cache would
 		// like: mapped, that takes half the time. Nobody truncates the file.
@@ -59,8 +84,18 @@ func Examine(ctx context.Context, path, level string) (Report, error) {
 		}
 	}
 	e := &examination{c: c, pragma: pragma}
-	if e.report.Damage, err = e.findings(ctx, "PRAGMA "+pragma+"(5)"); needsApplication(err) {
+	e.report.Damage, err = e.findings(ctx, "PRAGMA "+pragma+"(5)")
+	if schema := (*SchemaError)(nil); errors.As(err, &schema) {
+		c.close() //nolint:errcheck // it was only read
+		if c, err = lenient(ctx, path); err != nil {
+			return Report{}, err
+		}
+		e.c, err = c, e.unparsed(ctx, c, schema)
+	} else if needsApplication(err) {
 		err = e.tables(ctx)
+	}
+	if err == nil && len(e.report.Damage) == 0 {
+		err = e.declared(ctx)
 	}
 	if errors.Is(err, fault.Corrupt) {
 		// So damaged that the check itself gave up.
@@ -81,7 +116,10 @@ func ForeignKeys(ctx context.Context, path string) (Report, error) {
 	}
 	defer c.close()
 	e := &examination{c: c}
-	err = e.foreignKeys(ctx)
+	if err = e.foreignKeys(ctx); needsApplication(err) || isSchema(err) {
+		e.unchecked("foreign keys", err)
+		err = nil
+	}
 	return e.report, err
 }
 
@@ -135,28 +173,11 @@ func needsApplication(err error) bool {
 	return errors.As(err, &e) && e.Code()&0xff == lib.SQLITE_ERROR && fault.Find(err) == nil
 }
 
-// tables checks one table after the other.
-func (e *examination) tables(ctx context.Context) error {
-	names := []string{"sqlite_schema"}
-	collect := func(name string) { names = append(names, name) }
-	if err := e.c.each(ctx, "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name", collect); err != nil {
-		return err
-	}
-	for _, name := range names {
-		quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
-		found, err := e.findings(ctx, "PRAGMA "+e.pragma+"("+quoted+")")
-		if needsApplication(err) {
-			e.report.Unchecked = append(e.report.Unchecked, fmt.Sprintf("table %s was read, not checked: %s", name, reason(err)))
-			err = e.c.each(ctx, "SELECT count(*) FROM "+quoted+" NOT INDEXED", func(string) {})
-		}
-		if err != nil {
-			return err
-		}
-		if e.report.Damage = append(e.report.Damage, found...); len(e.report.Damage) >= 5 {
-			return nil
-		}
-	}
-	return nil
+// NeedsApplication reports whether SQL could not be compiled here, because of a
+// function, collation, module or tokenizer that is not there, or because of a
+// schema that this SQLite does not understand. It is no sign of damage.
+func NeedsApplication(err error) bool {
+	return isSchema(err) || needsApplication(err) && absent.MatchString(err.Error())
 }
 
 // foreignKeys reports orphans. Applications that do not enforce foreign keys
@@ -169,8 +190,8 @@ func (e *examination) foreignKeys(ctx context.Context) error {
 			order = append(order, table)
 		}
 	})
-	if needsApplication(err) {
-		e.report.Unchecked = append(e.report.Unchecked, "foreign keys: "+reason(err))
+	if needsApplication(err) || isSchema(err) {
+		e.unchecked("foreign keys", err)
 		err = nil
 	}
 	for _, table := range order {
@@ -179,11 +200,17 @@ func (e *examination) foreignKeys(ctx context.Context) error {
 	return err
 }
 
-// reason is SQLite's own words, without the path.
+var code = regexp.MustCompile(` \([0-9]+\)$`)
+
+// reason is SQLite's own message, without path and code.
 func reason(err error) string {
+	var schema *SchemaError
+	if errors.As(err, &schema) {
+		return schema.Reason
+	}
 	var e *sqlite.Error
 	if errors.As(err, &e) {
-		return strings.TrimPrefix(e.Error(), "SQL logic error: ")
+		return code.ReplaceAllString(strings.TrimPrefix(e.Error(), "SQL logic error: "), "")
 	}
 	return err.Error()
 }

@@ -38,7 +38,7 @@ var dialects = []struct {
 // Dialects are the ways that only SQLite has of saying things, in the schema of a
 // file that nobody else uses. The statements of the application are not in it.
 func Dialects(ctx context.Context, path string) ([]Dialect, error) {
-	c, err := connect(ctx, path, "mode=ro&immutable=1&_defensive=1", 0)
+	c, err := lenient(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +46,9 @@ func Dialects(ctx context.Context, path string) ([]Dialect, error) {
 	// The shadows of virtual tables go with these.
 	const from = " FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' AND tbl_name NOT IN (SELECT name FROM pragma_table_list WHERE type = 'shadow') ORDER BY rowid"
 	names, err := c.texts(ctx, "SELECT type || ' ' || name"+from)
+	if isSchema(err) {
+		return nil, nil // Examine says so
+	}
 	if err != nil {
 		return nil, err
 	}

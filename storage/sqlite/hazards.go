@@ -21,37 +21,51 @@ var charLength = regexp.MustCompile(`(?i)CHAR[A-Z ]*\(([0-9]+)\)`)
 
 // Hazards looks for values that do not fit the declared type of their column:
 // SQLite keeps them, others do not. It reads all rows of a file that nobody
-// else uses, and counts them.
+// else uses, and counts them. Tables that cannot be read without their
+// application are left out; Examine names them.
 func Hazards(ctx context.Context, path string) (list []Hazard, rows int64, err error) {
-	c, err := connect(ctx, path, "mode=ro&immutable=1&_defensive=1", 0)
+	c, err := lenient(ctx, path)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer c.close() //nolint:errcheck // it was only read
 	tables, err := c.texts(ctx, "SELECT name FROM pragma_table_list WHERE type = 'table' AND schema = 'main' AND name NOT LIKE 'sqlite_%' ORDER BY name")
+	if isSchema(err) {
+		return nil, 0, nil
+	}
 	if err != nil {
 		return nil, 0, err
 	}
 	for _, table := range tables {
-		n, err := c.number(ctx, "SELECT count(*) FROM "+quoteName(table))
-		if err != nil {
+		found, n, err := c.hazards(ctx, table)
+		if err != nil && !needsApplication(err) {
 			return nil, 0, err
 		}
-		rows += n
-		columns, err := c.texts(ctx, "SELECT name || char(31) || type FROM pragma_table_info("+literal(table)+")")
-		if err != nil {
-			return nil, 0, err
-		}
-		for _, column := range columns {
-			name, declared, _ := strings.Cut(column, "\x1f")
-			for problem, where := range misfits(quoteName(name), declared) {
-				n, err := c.number(ctx, "SELECT count(*) FROM "+quoteName(table)+" WHERE "+where)
-				if err != nil {
-					return nil, 0, err
-				}
-				if n > 0 {
-					list = append(list, Hazard{table, name, declared, problem, n})
-				}
+		list, rows = append(list, found...), rows+n
+	}
+	return list, rows, nil
+}
+
+func (c *connection) hazards(ctx context.Context, table string) (list []Hazard, rows int64, err error) {
+	if rows, err = c.number(ctx, "SELECT count(*) FROM "+quoteName(table)+" NOT INDEXED"); err != nil {
+		return nil, 0, err
+	}
+	columns, err := c.texts(ctx, "SELECT name || char(31) || type FROM pragma_table_info("+literal(table)+")")
+	if err != nil {
+		return nil, rows, err
+	}
+	for _, column := range columns {
+		name, declared, _ := strings.Cut(column, "\x1f")
+		for problem, where := range misfits(quoteName(name), declared) {
+			n, err := c.number(ctx, "SELECT count(*) FROM "+quoteName(table)+" NOT INDEXED WHERE "+where)
+			if needsApplication(err) {
+				continue // a column that only the application can compare
+			}
+			if err != nil {
+				return list, rows, err
+			}
+			if n > 0 {
+				list = append(list, Hazard{table, name, declared, problem, n})
 			}
 		}
 	}

@@ -106,7 +106,16 @@ func (c *connection) pinOnce(ctx context.Context) error {
 	if err := c.exec(ctx, "BEGIN"); err != nil {
 		return err
 	}
-	if _, err := c.number(ctx, "SELECT count(*) FROM sqlite_schema"); err != nil {
+	_, err := c.number(ctx, "SELECT count(*) FROM sqlite_schema")
+	if isSchema(err) {
+		// What this SQLite cannot parse is backed up as well, as a backup copies
+		// pages: entries of the schema that do not parse are then left out. No
+		// statement of emsafe writes to a schema.
+		if err = c.exec(ctx, "PRAGMA writable_schema = ON"); err == nil || isSchema(err) {
+			_, err = c.number(ctx, "SELECT count(*) FROM sqlite_schema")
+		}
+	}
+	if err != nil {
 		c.unpin()
 		return err
 	}
@@ -142,6 +151,9 @@ func sqliteError(path string, err error) error {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return err
+	}
+	if s := schemaError(e); s != nil {
+		return fmt.Errorf("%s: %w", path, s)
 	}
 	switch code := e.Code(); {
 	case code == lib.SQLITE_READONLY_ROLLBACK:
