@@ -36,6 +36,10 @@ func (a *attempt) queries(ctx context.Context, q *sqlite.Inquiry) {
 		}
 		a.check(ctx, c.Name, kind, func(ctx context.Context) finding {
 			value, _, ok, err := ask(ctx, q, c.SQL, c.timeout())
+			if q.Lacks(ctx, err) {
+				a.private("check " + c.Name + ": " + err.Error())
+				return finding{untested: "check " + c.Name + ": it needs a collation, function or module that only the application has"}
+			}
 			if err != nil {
 				a.private("check " + c.Name + ": " + err.Error())
 				return finding{verdict: Fail, reason: ReasonSQL, expected: c.expected(), got: wrongAnswer(err), err: fmt.Errorf("check %s: %w", c.Name, err)}

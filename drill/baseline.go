@@ -59,6 +59,7 @@ func (a *attempt) compare(ctx context.Context, q *sqlite.Inquiry, digest string,
 	a.timed("rows", func() {
 		a.check(ctx, "rows", "rows", func(ctx context.Context) finding {
 			var counted, rows int64
+			lacking := 0
 			for i := range tables {
 				if tables[i].Own || tables[i].Name == sqlite.CanaryTable {
 					continue
@@ -67,11 +68,18 @@ func (a *attempt) compare(ctx context.Context, q *sqlite.Inquiry, digest string,
 					return finding{verdict: Fail, reason: ReasonLimit, expected: "to be counted", got: "not in time"}
 				}
 				now.Tables[tables[i].Name] = tables[i].Rows
+				if q.Lacks(ctx, tables[i].Err) {
+					a.private("rows of " + tables[i].Name + ": " + tables[i].Err.Error())
+					lacking++
+				}
 				if n := tables[i].Rows; n >= 0 {
 					counted, rows = counted+1, rows+n
 				}
 			}
 			a.memorise(ctx, q, tables, now)
+			if lacking > 0 {
+				a.untested("rows of %d tables of backup %s: they cannot be counted without the application", lacking, a.x.Backup)
+			}
 			f := finding{verdict: Pass, expected: "to be counted", got: fmt.Sprintf("%d rows in %d tables", rows, counted)}
 			if old != nil && a.x.Why == Latest {
 				a.held(old, now, a.another(ctx, q, old), &f)

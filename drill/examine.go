@@ -18,7 +18,8 @@ type finding struct {
 	verdict       Verdict
 	reason        string // of a failure, by name
 	expected, got string
-	err           error // what stood in its way
+	err           error  // what stood in its way
+	untested      string // why it was not tested: then it is no check of the report
 }
 
 // check runs one check and notes it.
@@ -28,6 +29,10 @@ func (a *attempt) check(ctx context.Context, name, kind string, do func(context.
 	}
 	began := a.Now()
 	f := do(ctx)
+	if f.untested != "" && ctx.Err() == nil {
+		a.untested("%s", f.untested)
+		return
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		f.verdict, f.reason = judge(ctx, cause)
 		f.got, f.err = cause.Error(), cause
@@ -72,6 +77,12 @@ func (a *attempt) examine(ctx context.Context, t storage.Target, e *catalog.Entr
 		a.check(ctx, "foreign_key_check", "foreign-keys", a.foreignKeys)
 	})
 	q, err := sqlite.Inquire(ctx, a.path)
+	if sqlite.NeedsApplication(err) {
+		a.private("schema: " + err.Error())
+		a.untested("schema, row counts and checks: this emsafe's SQLite cannot read the schema; every page matches the signed digest")
+		a.timed("application", func() { a.programs(ctx) })
+		return context.Cause(ctx)
+	}
 	if err != nil {
 		return content(ctx, err)
 	}
@@ -100,7 +111,7 @@ func (a *attempt) examine(ctx context.Context, t storage.Target, e *catalog.Entr
 // content gives SQLite's errors about a restored file their kind: the place is
 // ours and in order, so that it is the content that is not.
 func content(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil || fault.Find(err) != nil {
+	if err == nil || ctx.Err() != nil || fault.Find(err) != nil || sqlite.NeedsApplication(err) {
 		return err
 	}
 	return fault.New(fault.Corrupt, "SQLite cannot read what was restored: %w", err)
@@ -120,9 +131,18 @@ func (a *attempt) structure(ctx context.Context, want string) finding {
 		f.verdict, f.reason, f.got = Fail, ReasonCorrupt, fmt.Sprintf("%d findings or more", len(report.Damage))
 	case len(report.Unchecked) > 0:
 		a.private("integrity_check: " + strings.Join(report.Unchecked, "; "))
-		f.got = fmt.Sprintf("ok; %d tables need the application and were only read", len(report.Unchecked))
+		f.got = fmt.Sprintf("ok; %s not checked", objects(len(report.Unchecked)))
+		a.untested("integrity of %s of backup %s: a collation, function, module, tokenizer or syntax of the schema is not in this emsafe's SQLite; every page matches the signed digest", objects(len(report.Unchecked)), a.x.Backup)
 	}
 	return f
+}
+
+// objects are counted, not named: a report lies in a bucket.
+func objects(n int) string {
+	if n == 1 {
+		return "1 object of the schema"
+	}
+	return fmt.Sprintf("%d objects of the schema", n)
 }
 
 // foreignKeys counts orphans. They are no damage: many applications do not
@@ -181,6 +201,9 @@ func (a *attempt) freshness(ctx context.Context, q *sqlite.Inquiry) {
 		value, _, ok, err := ask(ctx, q, query, time.Minute)
 		at, perr := parseMoment(value)
 		switch {
+		case q.Lacks(ctx, err):
+			a.private(how + ": " + err.Error())
+			f.untested = "freshness by " + how + ": its query needs what only the application has"
 		case err != nil:
 			a.private(how + ": " + err.Error())
 			f.verdict, f.got, f.err = Fail, wrongAnswer(err), fmt.Errorf("%s: %w", how, err)

@@ -280,7 +280,10 @@ func (p *Plan) Run(ctx context.Context) (*Outcome, error) {
 	defer staged.discard()
 	out := &Outcome{Entry: p.Entry, Target: p.Target, Path: p.req.Destination, Warnings: p.Warnings}
 	out.Warnings = append(out.Warnings, staged.own(p.Entry.Source)...)
-	out.Checked = staged.checked
+	out.Checked, out.Unchecked = staged.checked, staged.report.Unchecked
+	for _, what := range out.Unchecked {
+		out.Warnings = append(out.Warnings, "not checked, because it needs what only the application has: "+what+"; its pages match the signed digest")
+	}
 	err = p.req.traced(PhasePlace, func() error {
 		if p.req.InPlace {
 			return p.placeOver(ctx, staged, out)
@@ -296,11 +299,13 @@ func (p *Plan) Run(ctx context.Context) (*Outcome, error) {
 
 // Outcome says what was placed.
 type Outcome struct {
-	Entry    *catalog.Entry
-	Target   string
-	Path     string
-	Aside    string // folder with what was there before; "" if nothing was
-	Checked  string // which check passed on top of the page digest
-	Warnings []string
-	Took     time.Duration
+	Entry   *catalog.Entry
+	Target  string
+	Path    string
+	Aside   string // folder with what was there before; "" if nothing was
+	Checked string // which check passed on top of the page digest
+	// Unchecked is what that check could not cover without the application, and why.
+	Unchecked []string
+	Warnings  []string
+	Took      time.Duration
 }

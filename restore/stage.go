@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -27,6 +28,7 @@ type staged struct {
 	file    *os.File
 	path    string
 	checked string
+	report  sqlite.Report // of that check
 	placed  bool
 }
 
@@ -122,11 +124,25 @@ func (p *Plan) fill(ctx context.Context, s *staged) error {
 	if s.checked == "none" {
 		return nil
 	}
-	err := p.req.traced(PhaseCheck, func() error { return sqlite.Check(ctx, s.path, s.checked) })
+	err := p.req.traced(PhaseCheck, func() (err error) {
+		s.report, err = sqlite.CheckReport(ctx, s.path, s.checked)
+		return err
+	})
+	if errors.Is(err, fault.Corrupt) || errors.Is(err, fault.NotSQLite) {
+		return p.damaged(err)
+	}
 	if err != nil {
-		return fmt.Errorf("backup %s is what was signed, but: %w", p.Entry.ID, err)
+		return fmt.Errorf("check the restored backup %s: %w", p.Entry.ID, err)
 	}
 	return nil
+}
+
+// damaged is the error for a backup that was restored as it was signed, of a
+// database that was damaged when it was backed up.
+func (p *Plan) damaged(err error) error {
+	return fault.New(fault.Find(err).Kind, "backup %s matches its signed digest, but the database in it is damaged: %w", p.Entry.ID, err).
+		WithSafe("The destination is as it was, and so are all backups.").
+		WithRemedy("Restore an earlier backup with --id or --at: `emsafe drill run %s --select latest,oldest,random` finds one that is whole. To restore the damaged file all the same, use --to FILE --check none. `sqlite3 FILE .recover` then saves the rows that can be read; `emsafe runbook show recover-damaged` has the steps.", p.Entry.Database)
 }
 
 // flushEvery is how much is written before the kernel is asked to begin

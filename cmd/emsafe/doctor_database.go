@@ -59,10 +59,13 @@ func (p *program) examine(ctx context.Context, s *site, name string) error {
 	p.print.table(e.rows(p.now()))
 	p.print.line("")
 	p.showFindings(found)
-	if e.Facts.Integrity != "ok" {
-		return fault.New(fault.Damaged, "%s: SQLite's quick_check says: %s", path, e.Facts.Integrity).
+	for _, what := range e.Facts.Unchecked {
+		p.print.warn("not checked, because it needs what only the application has: %s", what)
+	}
+	if e.Facts.Damaged {
+		return fault.New(fault.Damaged, "%s is damaged. SQLite's quick_check reports: %s", path, e.Facts.Integrity).
 			WithSafe("Backups from before the damage are whole: `emsafe drill run %s --select oldest` proves one.", name).
-			WithRemedy("Do not write to it any more. Restore beside it: emsafe restore %s --to /tmp/%s.db", name, name)
+			WithRemedy("Do not write to it any more. Follow `emsafe runbook show restore-corruption`, or restore a backup beside it: emsafe restore %s --to /tmp/%s.db", name, name)
 	}
 	return nil
 }

@@ -204,7 +204,7 @@ func (p *program) restored(out *restore.Outcome, req restore.Request) error {
 	p.print.emit(map[string]any{
 		"backup": out.Entry.ID, "database": out.Entry.Database, "sequence": out.Entry.Sequence, "target": out.Target, "path": out.Path,
 		"bytes": out.Entry.Content.Size, "digest": out.Entry.Content.Digest, "check": out.Checked, "aside": out.Aside, "undo": undo,
-		"seconds": out.Took.Seconds(), "warnings": out.Warnings,
+		"seconds": out.Took.Seconds(), "warnings": out.Warnings, "not_checked": out.Unchecked,
 	})
 	p.print.line("restored %s to %s in %s", out.Entry.ID, out.Path, out.Took.Round(time.Millisecond))
 	p.print.line("  every page matches the signed digest %s", out.Entry.Content.Digest)

@@ -252,6 +252,25 @@ var runbookTests = map[string]struct {
 			}
 		}, nil,
 	},
+	"recover-damaged": {
+		func(h *host, _ map[string]string) {
+			sqlite3(h.path("srv/app.db"), "CREATE TABLE big (v); INSERT INTO big VALUES (zeroblob(9000)); CREATE TABLE last (v); INSERT INTO last VALUES (1);")
+			f, err := os.OpenFile(h.path("srv/app.db"), os.O_WRONLY, 0)
+			if err == nil {
+				_, err = f.WriteAt([]byte(strings.Repeat("garbage", 500)), 3*4096)
+				f.Close()
+			}
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			h.must("backup")
+		},
+		func(h *host, r runbook.Record) {
+			if got := sqlite3(h.path("state/runbooks/"+r.ID+"/work/recovered.db"), "SELECT count(*) FROM last"); got != "1\n" {
+				h.t.Errorf("%s rows", got)
+			}
+		}, nil,
+	},
 	"restore-lost-host": {nil, func(h *host, _ runbook.Record) {
 		if got := count(h.path("srv/back.db")); got != "5" {
 			h.t.Errorf("%s pictures", got)

@@ -77,8 +77,12 @@ func Judge(e Evaluation) (verdict string, opinions []Opinion) {
 	default:
 		add("recovery", "unknown", "there is no objective for the time to recover, or no drill has measured it")
 	}
-	if e.Facts != nil && e.Facts.Integrity != "ok" {
-		add("integrity", "tune", "SQLite's quick_check says %q: mend that first", e.Facts.Integrity)
+	switch {
+	case e.Facts == nil:
+	case e.Facts.Damaged:
+		add("integrity", "tune", "the database is damaged: %s. Repair it first", e.Facts.Integrity)
+	case len(e.Facts.Unchecked) > 0:
+		add("integrity", "stay", "no damage was found; %s", e.Facts.Integrity)
 	}
 	verdict = "stay"
 	for _, v := range []string{"unknown", "tune", "move"} { // the last that is found counts

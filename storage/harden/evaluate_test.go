@@ -36,7 +36,7 @@ func TestJudge(t *testing.T) {
 		"busy":                   {func(e *Evaluation) { e.Busy = 1 }, "move", "lock-wait"},
 		"no loss at all":         {func(e *Evaluation) { e.RPO = 100 * time.Millisecond }, "move", "loss-near-zero"},
 		"slow to recover":        {func(e *Evaluation) { e.RTO, e.Recovers = time.Minute, time.Hour }, "tune", "recovery"},
-		"damaged":                {func(e *Evaluation) { e.Facts.Integrity = "row 1 missing" }, "tune", "integrity"},
+		"damaged":                {func(e *Evaluation) { e.Facts.Integrity, e.Facts.Damaged = "row 1 missing", true }, "tune", "integrity"},
 	} {
 		e := base()
 		c.change(&e)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -34,6 +35,17 @@ func Inquire(ctx context.Context, path string) (*Inquiry, error) {
 	c, err := connect(ctx, path, "mode=ro&immutable=1&_defensive=1&_dqs=0", 0)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := c.number(ctx, "SELECT count(*) FROM sqlite_schema"); isSchema(err) {
+		// What does not parse is left out. The other walls remain.
+		c.close() //nolint:errcheck // it was only read
+		if c, err = lenient(ctx, path); err != nil {
+			return nil, err
+		}
+		if _, err := c.number(ctx, "SELECT count(*) FROM sqlite_schema"); err != nil {
+			c.close() //nolint:errcheck // the first error counts
+			return nil, err
+		}
 	}
 	for _, pragma := range []string{"query_only = 1", "cell_size_check = 1", fmt.Sprintf("cache_size = -%d", inquiryCache)} {
 		if err := c.exec(ctx, "PRAGMA "+pragma); err != nil {
@@ -128,6 +140,23 @@ func (q *Inquiry) wrong(ctx context.Context, err error) error {
 		return cause
 	}
 	return sqliteError(q.c.path, err)
+}
+
+var function = regexp.MustCompile(`(?:no such|unknown) function: ([^\s()]+)`)
+
+// Lacks reports whether a question failed because the database needs what only
+// its application has. A function counts only if the schema uses it as well: one
+// that is only in the question is the question's mistake.
+func (q *Inquiry) Lacks(ctx context.Context, err error) bool {
+	if err == nil || !NeedsApplication(err) {
+		return false
+	}
+	m := function.FindStringSubmatch(err.Error())
+	if m == nil {
+		return true
+	}
+	n, err := q.c.number(ctx, "SELECT count(*) FROM sqlite_schema WHERE instr(lower(sql), lower("+literal(m[1])+")) > 0")
+	return err == nil && n > 0
 }
 
 // Texts calls each with the first column of every row that is not NULL, as SQLite
