@@ -82,14 +82,17 @@ func (c *connection) number(ctx context.Context, query string) (n int64, err err
 // writer first and at the journal after it, and takes the journal of a writer
 // that came in between for one that a crash left.
 func (c *connection) pin(ctx context.Context) error {
-	first, _ := journalOf(c.path)
+	last, _ := journalOf(c.path)
+	moved := false // the journal: a crash leaves one that does not
 	for tries := 1; ; tries++ {
 		err := c.pinOnce(ctx)
 		if !errors.Is(err, fault.HotJournal) {
 			return err
 		}
+		now, there := journalOf(c.path)
+		moved, last = moved || !there || now != last, now
 		if tries == 8 {
-			if now, there := journalOf(c.path); now != first || there && journalOpen(ctx, c.path) {
+			if moved || journalOpen(ctx, c.path) {
 				return again(ignored(c.path, "its rollback journal is being written, and nobody holds the lock of a writer"))
 			}
 			return err
