@@ -92,7 +92,13 @@ func (r *runner) find() {
 		if k := len(p.Restores); k > 1 {
 			n = fmt.Sprintf(" (and %d more)", k-1)
 		}
-		p.Finding = capital(what) + n + " was restored, and every check passed."
+		passed := "every check passed."
+		if k := len(r.Withheld); k == 1 {
+			passed = "every check that was run passed; 1 check was not run."
+		} else if k > 1 {
+			passed = fmt.Sprintf("every check that was run passed; %d checks were not run.", k)
+		}
+		p.Finding = capital(what) + n + " was restored, and " + passed
 	}
 }
 
@@ -138,6 +144,9 @@ func (r *runner) leftOut() {
 		if !tested[t.Name] {
 			r.untested("target %s: it was not its turn", t.Name)
 		}
+	}
+	for _, name := range r.Withheld {
+		r.untested("check %s: it runs a program that another host's configuration names, and that was not allowed here (--allow-commands)", name)
 	}
 	if r.KeyProof == nil {
 		r.untested("the recovery key: `emsafe key verify` never proved it on this host")

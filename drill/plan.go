@@ -33,6 +33,10 @@ type Plan struct {
 	// MinSequence is a number below which the newest backup must not be; 0: none.
 	MinSequence uint64
 	KeyProof    *KeyProof
+	// Withheld are the names of checks that were not asked, because their programs
+	// are not this machine's own.
+	Withheld []string
+
 	// Configuration says whose it is, where it is not that of Host.
 	Configuration string
 

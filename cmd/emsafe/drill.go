@@ -29,6 +29,7 @@ func (p *program) drillCommand() *cli.Command {
 				&cli.Uint64Flag{Name: "min-sequence", Usage: "fail if the newest backup of a target is below `NUMBER`"},
 				&cli.BoolFlag{Name: "config-from-target", Usage: "on another machine: with the newest copy of the host's configuration in the target, and no access to the host"},
 				hostFlag(),
+				&cli.BoolFlag{Name: "allow-commands", Usage: "with --config-from-target, run the programs that its checks name, as this user; without it they are not run, and reported as not tested"},
 				&cli.StringFlag{Name: "signing-key", Usage: "who signs the report, with --config-from-target: an Ed25519 `FILE` that is pinned for emsafe-report"},
 				&cli.StringFlag{Name: "state", Usage: "`FOLDER` that keeps reports between drills, with --config-from-target"}),
 			Action: p.drillRun,
@@ -158,6 +159,7 @@ func selections(text string, now time.Time) ([]drill.Selection, error) {
 // drillPlan is a database's plan, on top of what all have in common.
 func (s *site) drillPlan(name string, plan drill.Plan) drill.Plan {
 	d := s.cfg.Databases[name]
+	plan.Withheld = s.withheld[name]
 	plan.Database, plan.Host, plan.State, plan.Scratch = name, s.cfg.Host, s.cfg.State, s.cfg.DrillScratch
 	for _, key := range []string{"emsafe", "sqlite", "go"} {
 		plan.Versions = append(plan.Versions, key+" "+strings.TrimPrefix(versions()[key], key))

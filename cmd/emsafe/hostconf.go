@@ -9,6 +9,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -100,6 +102,10 @@ func (p *program) fetchConfiguration(c *cli.Context, s *site, ids seal.Identitie
 // adopt makes a site of another host's configuration: what that host keeps, and
 // how it is to be checked, with places of this machine. Its database is out of
 // reach, and its keys are not used.
+//
+// Whoever takes that host signs what is in it. So it names nothing of this
+// machine: no environment is put into it, it says neither who runs what nor
+// where, and its programs run only after a yes.
 func (p *program) adopt(c *cli.Context, s *site, ids seal.Identities) (adopted *site, whose string, err error) {
 	found, err := p.fetchConfiguration(c, s, ids)
 	if err != nil {
@@ -107,7 +113,8 @@ func (p *program) adopt(c *cli.Context, s *site, ids seal.Identities) (adopted *
 	}
 	whose = fmt.Sprintf("of %s as of %s, from the target", found.Host, found.TakenAt.Format(time.DateTime))
 	p.print.note("with the configuration %s", whose)
-	cfg, problems := config.Parse(found.File, found.Text, p.env)
+	literal := func(name string) (string, bool) { return "${" + name + "}", true }
+	cfg, problems := config.Parse(found.File, found.Text, literal)
 	if problems != nil {
 		return nil, "", fault.New(fault.Config, "the configuration of %s in the target: %w", found.Host, problems)
 	}
@@ -119,15 +126,37 @@ func (p *program) adopt(c *cli.Context, s *site, ids seal.Identities) (adopted *
 	if cfg.SigningKey = c.String("signing-key"); cfg.SigningKey == "" {
 		return nil, "", usage("--signing-key FILE must say who signs the report on this machine: `ssh-keygen -t ed25519 -N '' -f drill_key`, pinned in allowed_signers with namespaces=\"emsafe-report\"")
 	}
-	if !exists(cfg.DrillScratch) {
-		cfg.DrillScratch = ""
-	}
-	for name, d := range cfg.Databases {
+	cfg.DrillScratch, cfg.DrillUser = "", ""
+	withheld := map[string][]string{}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Databases)) {
+		d := cfg.Databases[name]
 		d.Path, d.Targets = "", nil
+		if d.Drill.Checks, withheld[name] = p.ownChecks(name, d.Drill.Checks, c.Bool("allow-commands")); len(withheld[name]) > 0 {
+			p.print.warn("%s: not run, because the configuration of %s names their programs: %s. To run them, read the configuration (`emsafe config fetch`) and give --allow-commands", name, found.Host, strings.Join(withheld[name], ", "))
+		}
 		cfg.Databases[name] = d
 	}
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		return nil, "", permission(err)
 	}
-	return &site{p: p, cfg: cfg, signers: s.signers, targets: s.targets}, whose, nil
+	return &site{p: p, cfg: cfg, signers: s.signers, targets: s.targets, withheld: withheld}, whose, nil
+}
+
+// ownChecks are those of another host's checks that may be asked here; the rest
+// by name. Programs that may run are shown.
+func (p *program) ownChecks(database string, checks map[string]config.Check, allowed bool) (own map[string]config.Check, withheld []string) {
+	own = map[string]config.Check{}
+	for _, name := range slices.Sorted(maps.Keys(checks)) {
+		check := checks[name]
+		argv := slices.Concat(check.Command, check.Service)
+		switch {
+		case len(argv) > 0 && !allowed:
+			withheld = append(withheld, name)
+			continue
+		case len(argv) > 0:
+			p.print.note("%s: check %s runs %q", database, name, argv)
+		}
+		own[name] = check
+	}
+	return own, withheld
 }

@@ -101,6 +101,39 @@ func TestConfigurationFromTarget(t *testing.T) {
 	ran(fault.Forged.Exit, run...)
 }
 
+// TestTakenHostRunsNothingElsewhere: whoever has a host signs its configuration.
+// On the machine that drills, which has the recovery key, its programs do not
+// run, and its environment gets into nothing.
+func TestTakenHostRunsNothingElsewhere(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	ran := h.path("it-ran")
+	h.configure("    drill: {checks: {kept: {sql: \"SELECT '${SECRET_OF_THE_DRILL_HOST}'\", expect: '${SECRET_OF_THE_DRILL_HOST}'}, evil: {command: [touch, '" + ran + "']}, server: {service: [touch, '" + ran + "'], ask: {x: {url: 'http://127.0.0.1:{port}/'}}}}}\n")
+	h.env = append(h.env, "SECRET_OF_THE_DRILL_HOST=harmless")
+	h.must("backup")
+	h.env = append(h.env[:len(h.env)-1], "SECRET_OF_THE_DRILL_HOST=hunter2")
+	h.write("drill_signers", text(t, h.path("etc/allowed_signers"))+seal.Principal(config.HostName())+" namespaces=\"emsafe-report\" "+h.newKey(h.path("drill_key")))
+	args := []string{"drill", "run", "--config-from-target", "--target", "file://" + h.path("local"), "--allowed-signers", h.path("drill_signers"), "--identity", h.path("key"), "--signing-key", h.path("drill_key"), "--state", h.path("drill-state")}
+	out, talk, code := h.bare(args...)
+	if code != 0 || !strings.Contains(out+talk, "2 checks were not run") || !strings.Contains(talk, "--allow-commands") || !strings.Contains(talk, "evil, server") {
+		t.Errorf("exit %d\n%s%s", code, out, talk)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("a program of the host ran")
+	}
+	report, talk, code := h.bare("drill", "report", "--json", "--target", "file://"+h.path("local"), "--allowed-signers", h.path("drill_signers"))
+	if code != 0 || strings.Contains(report+talk+out, "hunter2") || !strings.Contains(report, "check evil: it runs a program") {
+		t.Errorf("exit %d\n%s%s", code, report, talk)
+	}
+	out, talk, _ = h.bare(append(args, "--allow-commands")...)
+	if !strings.Contains(talk, "touch") {
+		t.Errorf("what runs was not shown: %s", talk)
+	}
+	if !strings.Contains(out, " evil: ") { // as a user who may not write there
+		t.Errorf("with a yes it is to run: %s%s", out, talk)
+	}
+}
+
 // newKey makes an Ed25519 key in a file, and gives its public line.
 func (h *host) newKey(file string) string {
 	h.t.Helper()

@@ -30,6 +30,8 @@ type site struct {
 	signers seal.Signers
 	targets []storage.Target
 	ids     *seal.Identities // once they were asked for
+
+	withheld map[string][]string // checks, by database, whose programs are not run
 }
 
 // sourceFlags let reading commands work on a machine without a configuration.
