@@ -21,6 +21,13 @@ const mostLag = 1000
 // nothing that is remembered as a parent is believed, because a prune may have
 // removed it meanwhile, and nothing older waits for this target any more.
 func (s *shipper) caughtUp(ctx context.Context, known catalog.Head, newest uint64) error {
+	if err := s.chain.Continues(ctx, known, newest); errors.Is(err, fault.RolledBack) || errors.Is(err, fault.BrokenChain) {
+		return fault.New(fault.RolledBack, "manifests in %s do not go on from what this host committed: %w", s.chain.Bucket, err).
+			WithSafe("Nothing was committed to this target. The sealed backup waits in the spool.").
+			WithRemedy("Somebody signs with this host's key, or the state folder is another host's. `emsafe verify` shows what is there. Replace the key (docs/keys.md) and take another prefix, or, if what is there is right, `emsafe backup --take-over`.")
+	} else if err != nil {
+		return err
+	}
 	unknown, err := s.unknown(ctx, known, newest)
 	if err != nil || unknown == 0 {
 		return err

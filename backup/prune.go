@@ -138,6 +138,9 @@ func (w *pruner) trust(ctx context.Context) error {
 	if head.Sequence < known.Sequence {
 		return fault.New(fault.RolledBack, "the newest backup is number %d, and number %d is known to exist: nothing is removed from what may be an old view", head.Sequence, known.Sequence)
 	}
+	if err := w.chain.Continues(ctx, known, head.Sequence); err != nil {
+		return err
+	}
 	if err := w.collapsed(); err != nil {
 		return err
 	}

@@ -240,7 +240,7 @@ func (s *shipper) findHead(ctx context.Context) error {
 		return fault.New(fault.Foreign, "manifest %d of %s in %s was committed by another installation (host %s, %s)",
 			entry.Sequence, s.job.Database, s.chain.Bucket, entry.Host, entry.CommittedAt.Format(time.RFC3339))
 	}
-	if newest > known.Sequence && !known.IsZero() {
+	if newest > known.Sequence && !known.IsZero() && !s.job.TakeOver {
 		if err := s.caughtUp(ctx, known, newest); err != nil {
 			return err
 		}

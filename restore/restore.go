@@ -89,7 +89,9 @@ func Choose(ctx context.Context, req Request) (*Plan, error) {
 	}
 	best := -1
 	for i, c := range candidates {
-		if err := fresh(req, c, candidates); err != nil {
+		said, err := fresh(ctx, req, c, candidates)
+		plan.Warnings = append(plan.Warnings, said...)
+		if err != nil {
 			refused = append(refused, fmt.Errorf("target %s: %w", c.target, err))
 			continue
 		}
@@ -215,28 +217,53 @@ func way(ctx context.Context, req Request, chain *catalog.Chain, found *catalog.
 	return path, err
 }
 
-// fresh refuses a target whose newest backup is older than one that the
-// request, this host's memory, or another target's signed manifests know of.
-func fresh(req Request, c candidate, all []candidate) error {
+// fresh refuses a target whose chain does not hold, or does not go on from, a
+// head that the request, this host's memory, or another target's signed
+// manifests know of. With a chain that is allowed to be broken that is said, but
+// for what the request itself asks for.
+func fresh(ctx context.Context, req Request, c candidate, all []candidate) (said []string, err error) {
 	head := c.found.Head().Entry.Head()
 	if head.Sequence < req.MinSequence {
-		return fault.New(fault.RolledBack, "its newest backup of %s is number %d, and --min-sequence says %d", req.Database, head.Sequence, req.MinSequence)
+		return nil, fault.New(fault.RolledBack, "its newest backup of %s is number %d, and --min-sequence says %d", req.Database, head.Sequence, req.MinSequence)
 	}
-	known := []catalog.Head{req.Head, req.Remembered[head.Repository]}
+	if err := c.chain.Continues(ctx, req.Head, head.Sequence); err != nil {
+		return nil, err
+	}
+	problems := []error{sameRepository(req.Remembered, c.target, head.Repository)}
+	known := []catalog.Head{req.Remembered[head.Repository]}
 	for _, other := range all {
 		known = append(known, other.found.Head().Entry.Heads...)
 	}
 	for _, k := range known {
-		if k.IsZero() || k.Repository != "" && k.Repository != head.Repository {
+		if k.Repository != "" && k.Repository != head.Repository {
 			continue
 		}
-		if head.Sequence < k.Sequence {
-			return fault.New(fault.RolledBack, "its newest backup of %s is number %d, and number %d is known to exist", req.Database, head.Sequence, k.Sequence)
+		problems = append(problems, c.chain.Continues(ctx, k, head.Sequence))
+	}
+	for _, err := range problems {
+		switch {
+		case err == nil:
+		case req.AllowBroken:
+			said = append(said, err.Error())
+		case errors.Is(err, fault.RolledBack) && fault.Find(err).Remedy == "":
+			return nil, fault.Find(err).WithRemedy("Try another target, or look for missing versions in the bucket's history. `emsafe verify` shows what is there; --allow-broken-chain restores it all the same.")
+		default:
+			return nil, err
 		}
-		for _, r := range c.found.Since {
-			if r.Sequence == k.Sequence && r.Entry != nil && r.Entry.Sequence == k.Sequence && r.Entry.Digest != k.Digest {
-				return fault.New(fault.RolledBack, "its manifest %d of %s is %s, and was known as %s", k.Sequence, req.Database, r.Entry.Digest, k.Digest)
-			}
+	}
+	return said, nil
+}
+
+// sameRepository is an error if a target was another repository when this host
+// committed to it last.
+func sameRepository(remembered map[string]catalog.Head, target, repository string) error {
+	if _, known := remembered[repository]; known {
+		return nil
+	}
+	for _, h := range remembered {
+		if h.Target == target {
+			return fault.New(fault.RolledBack, "the target %s is another repository than the one where this host committed number %d", target, h.Sequence).
+				WithRemedy("Check the target's url. To restore from what is there all the same, give it by its url: --target URL --allowed-signers FILE.")
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"emsafe/internal/fault"
 	"emsafe/storage"
@@ -65,8 +66,13 @@ func Verify(ctx context.Context, t storage.Target, signers seal.Signers, databas
 	if n := len(results); n > 0 && results[n-1].Entry != nil {
 		v.Head = results[n-1].Entry.Head()
 	}
-	if known := depth.Remembered[c.Repository]; v.Head.Sequence < known.Sequence {
-		v.Problems = append(v.Problems, fault.New(fault.RolledBack, "the newest manifest is number %d, and number %d is known to exist", v.Head.Sequence, known.Sequence))
+	for _, err := range []error{
+		sameRepository(depth.Remembered, t.Name, c.Repository),
+		chain.Continues(ctx, depth.Remembered[c.Repository], v.Head.Sequence),
+	} {
+		if err != nil && !slices.ContainsFunc(v.Problems, func(p error) bool { return p.Error() == err.Error() }) {
+			v.Problems = append(v.Problems, err)
+		}
 	}
 	if len(results) == 0 && len(v.Problems) == 0 {
 		return nil, fault.New(fault.NotFound, "%s holds no backup of %s", bucket, database)

@@ -148,7 +148,7 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 	}
 	if len(results) == 0 {
 		p.print.line("  no backups yet")
-		return out, s.vanished(chain, 0)
+		return out, s.vanished(ctx, chain, 0)
 	}
 	p.print.table(rows)
 	var problems []error
@@ -156,7 +156,7 @@ func (p *program) listOne(ctx context.Context, s *site, t storage.Target, databa
 		p.print.line("ERROR: %v", err)
 		problems = append(problems, err)
 	}
-	if err := s.vanished(chain, results[len(results)-1].Sequence); err != nil {
+	if err := s.vanished(ctx, chain, results[len(results)-1].Sequence); err != nil {
 		p.print.line("ERROR: %v", err)
 		problems = append(problems, err)
 	}

@@ -276,13 +276,9 @@ func (s *site) lock(database string) (unlock func() error, err error) {
 	return durable.Lock(backup.LockFile(s.cfg.State, database), "database "+database)
 }
 
-// vanished is an error if a target's newest backup is below what this host
-// remembers.
-func (s *site) vanished(chain *catalog.Chain, newest uint64) error {
-	if known := s.remembered(chain.Database)[chain.Repository]; newest < known.Sequence {
-		return fault.New(fault.RolledBack, "the newest backup is number %d, and this host committed number %d", newest, known.Sequence)
-	}
-	return nil
+// vanished is an error if a chain does not go on from what this host remembers.
+func (s *site) vanished(ctx context.Context, chain *catalog.Chain, newest uint64) error {
+	return chain.Continues(ctx, s.remembered(chain.Database)[chain.Repository], newest)
 }
 
 func (s *site) chain(ctx context.Context, t storage.Target, database string) (*catalog.Chain, error) {
