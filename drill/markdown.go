@@ -47,7 +47,7 @@ func (s Signed) WriteMarkdown(w io.Writer) error {
 	m.bullets(r.NotTested, "Nothing was left out that the plan asks for.")
 	m.actions(r)
 	m.evidence(s)
-	_, err := w.Write(m.Bytes())
+	_, err := io.WriteString(w, report.Visible(m.String()))
 	return err
 }
 
@@ -78,7 +78,7 @@ func (m *markdown) bullets(list []string, none string) {
 
 // cell keeps words from becoming markup, or the end of a table's row.
 func cell(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
+	s = strings.Join(strings.Fields(report.Visible(s)), " ")
 	return strings.NewReplacer(`\`, `\\`, "|", `\|`, "<", "&lt;", "*", `\*`, "_", `\_`, "`", "\\`", "[", `\[`, "#", `\#`, "&", "&amp;").Replace(s)
 }
 

@@ -79,7 +79,7 @@ func (q Quarterly) WriteCSV(w io.Writer) error {
 	}
 	for _, row := range rows {
 		for i, v := range row {
-			row[i] = inert(v)
+			row[i] = report.Cell(v)
 		}
 		if err := c.Write(row); err != nil {
 			return err
@@ -89,13 +89,6 @@ func (q Quarterly) WriteCSV(w io.Writer) error {
 	return c.Error()
 }
 
-// inert keeps a spreadsheet from taking words for a formula.
-func inert(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-		return "'" + s
-	}
-	return s
-}
 
 func stamp(t time.Time) string {
 	if t.IsZero() {
@@ -167,7 +160,7 @@ func (q Quarterly) WriteMarkdown(w io.Writer) error {
 		})
 	}
 	m.appendix(q)
-	_, err := w.Write(m.Bytes())
+	_, err := io.WriteString(w, report.Visible(m.String()))
 	return err
 }
 

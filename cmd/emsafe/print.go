@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"emsafe/internal/fault"
+	"emsafe/internal/report"
 )
 
 // The rules of output: data goes to stdout, talk to stderr. With --json stdout
@@ -49,23 +50,42 @@ func (p *printer) note(format string, args ...any) {
 		return
 	}
 	p.clearProgress()
-	fmt.Fprintf(p.err, format+"\n", args...)
+	fmt.Fprintf(p.err, format+"\n", visible(args)...)
+}
+
+// painted is text with a colour of our own.
+type painted string
+
+// visible keeps what comes from elsewhere from steering the terminal.
+func visible(args []any) []any {
+	out := make([]any, len(args))
+	for i, a := range args {
+		switch v := a.(type) {
+		case string:
+			out[i] = report.Visible(v)
+		case error:
+			out[i] = report.Visible(v.Error())
+		default:
+			out[i] = a
+		}
+	}
+	return out
 }
 
 // warn says something that must not be missed, also with --quiet.
 func (p *printer) warn(format string, args ...any) {
 	p.clearProgress()
 	if p.json {
-		p.object(p.err, map[string]string{"warning": fmt.Sprintf(format, args...)})
+		p.object(p.err, map[string]string{"warning": fmt.Sprintf(format, visible(args)...)})
 		return
 	}
-	fmt.Fprintf(p.err, "%s %s\n", p.paint("33", "warning:"), fmt.Sprintf(format, args...))
+	fmt.Fprintf(p.err, "%s %s\n", p.paint("33", "warning:"), fmt.Sprintf(format, visible(args)...))
 }
 
 // line writes data for people; data for machines goes through emit.
 func (p *printer) line(format string, args ...any) {
 	if !p.json {
-		fmt.Fprintf(p.out, format+"\n", args...)
+		fmt.Fprintf(p.out, format+"\n", visible(args)...)
 	}
 }
 
@@ -84,9 +104,11 @@ func (p *printer) emit(doc any) {
 }
 
 func (p *printer) object(w io.Writer, doc any) {
-	e := json.NewEncoder(w)
+	var text strings.Builder
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
-	e.Encode(doc) //nolint:errcheck // stdout is gone: nobody is left to tell
+	e.Encode(doc)                                    //nolint:errcheck // our own documents
+	io.WriteString(w, report.Visible(text.String())) //nolint:errcheck // stdout is gone: nobody is left to tell
 }
 
 // table aligns rows; the first is the heading.
@@ -96,7 +118,7 @@ func (p *printer) table(rows [][]string) {
 	}
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(r, "\t"), "\t "))
+		fmt.Fprintln(w, strings.TrimRight(report.Visible(strings.Join(r, "\t")), "\t "))
 	}
 	w.Flush()
 }
@@ -132,20 +154,21 @@ func (p *printer) fail(err error) {
 		p.object(p.err, map[string]failure{"error": f})
 		return
 	}
-	fmt.Fprintf(p.err, "%s %s\n", p.paint("31", "emsafe:"), f.Message)
+	fmt.Fprintf(p.err, "%s %s\n", p.paint("31", "emsafe:"), report.Visible(f.Message))
 	for _, extra := range [][2]string{{"Still safe: ", f.Safe}, {"What to do: ", f.Remedy}} {
 		if extra[1] != "" {
-			fmt.Fprintf(p.err, "  %s%s\n", extra[0], extra[1])
+			fmt.Fprintf(p.err, "  %s%s\n", extra[0], report.Visible(extra[1]))
 		}
 	}
 	fmt.Fprintf(p.err, "  (error %s, exit code %d)\n", f.ID, f.Exit)
 }
 
-func (p *printer) paint(code, s string) string {
-	if !p.color {
-		return s
+func (p *printer) paint(code, s string) painted {
+	s = report.Visible(s)
+	if p.color {
+		s = "\x1b[" + code + "m" + s + "\x1b[0m"
 	}
-	return "\x1b[" + code + "m" + s + "\x1b[0m"
+	return painted(s)
 }
 
 // progress returns a function that draws done of total bytes, at most ten

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"emsafe/internal/report"
 )
 
 const (
@@ -102,12 +104,12 @@ func printable(line string) string {
 	if at := strings.LastIndexByte(strings.TrimRight(line, "\r"), '\r'); at >= 0 {
 		line = line[at+1:] // a progress bar: its last state
 	}
-	return strings.Map(func(r rune) rune {
+	return report.Visible(strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\t' || r == 0x7f {
 			return -1
 		}
 		return r
-	}, line)
+	}, line))
 }
 
 // met says which expectation does not hold; "" if all do.
