@@ -89,7 +89,6 @@ func (q Quarterly) WriteCSV(w io.Writer) error {
 	return c.Error()
 }
 
-
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
