@@ -133,7 +133,7 @@ type failure struct {
 }
 
 func describe(err error) failure {
-	f := fault.Find(err)
+	f := fault.Of(err)
 	if f == nil {
 		return failure{fault.Other.ID, fault.Exit(err), err.Error(), fault.Other.Safe, fault.Other.Remedy}
 	}

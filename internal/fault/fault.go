@@ -12,8 +12,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Error is a fault with its row of the table. Safe and Remedy replace the
@@ -74,13 +76,30 @@ func Find(err error) *Error {
 	return nil
 }
 
+// Of is what an operator is told of err: the fault that the code named, or else
+// the one that the operating system named, where it says enough by itself; or
+// nil. What is still safe is then no more than what is always safe. Layers that
+// may know more ask [Find].
+func Of(err error) *Error {
+	if e := Find(err); e != nil || err == nil {
+		return e
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return &Error{Kind: NoSpace, Detail: err.Error(), Safe: Other.Safe, Err: err}
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return &Error{Kind: Permission, Detail: err.Error(), Safe: Other.Safe, Err: err}
+	}
+	return nil
+}
+
 // Exit is the process exit code for err: 0 for nil, 130 when the operator
 // interrupted, the kind's code, and 1 for everything else.
 func Exit(err error) int {
 	if err == nil {
 		return 0
 	}
-	if e := Find(err); e != nil {
+	if e := Of(err); e != nil {
 		return e.Kind.Exit
 	}
 	if errors.Is(err, context.Canceled) {
