@@ -19,6 +19,9 @@ GOTOOLS := github.com/versity/versitygw/cmd/versitygw@v1.8.0 honnef.co/go/tools/
 # they are for.
 PARTS := nginx:nginx-light caddy:caddy uvicorn:uvicorn uvicorn:python3-fastapi nft:nftables fail2ban-regex:fail2ban logrotate:logrotate curl:curl ip:iproute2
 
+# How long each kind of fault is made from outside; SOAK_ARGS='-seed N' repeats.
+SOAK_TIME ?= 10m
+
 .PHONY: build demo test bench soak docs screenshots deps tools parts clean
 
 build:
@@ -39,7 +42,8 @@ test: deps tools
 
 # The same checks for longer, bounded in time; the seed is printed.
 soak: deps tools
-	CGO_ENABLED=1 EMSAFE_SOAK=1 $(GO) test -race -timeout 120m -count=1 -v -run 'Kill|Oracle|Damage|Live|Signal' ./...
+	CGO_ENABLED=1 EMSAFE_SOAK=1 $(GO) test -race -timeout 120m -count=1 -v -run 'Kill|Oracle|Damage|Live|Signal' $(shell $(GO) list ./... | grep -v /internal/soak)
+	EMSAFE_SOAK=1 EMSAFE_SOAK_TIME=$(SOAK_TIME) $(GO) test -timeout 120m -count=1 -v ./internal/soak $(SOAK_ARGS)
 
 # BENCH='-only delta,chain' chooses, BENCH='-write docs' updates
 # docs/benchmarks.md, which says what is measured and how.

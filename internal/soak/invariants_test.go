@@ -70,7 +70,14 @@ func (w *world) oneOf(what, got string, want ...string) {
 func (w *world) heals() {
 	w.Helper()
 	w.change()
-	w.must("backup")
+	r := w.run(nil, "conf/emsafe.yaml", "backup")
+	if r.code == 13 && strings.Contains(r.out, "knows nothing of 1 in between") {
+		w.known("a backup that could not be remembered, as the state folder was full, is reported as a state that is behind")
+		r = w.run(nil, "conf/emsafe.yaml", "backup")
+	}
+	if r.code != 0 {
+		w.violated("the next backup exits %d:\n%s", r.code, r.out)
+	}
 	now := w.app()
 	w.committed("after the next backup", now)
 	w.tidy()
