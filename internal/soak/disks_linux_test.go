@@ -127,7 +127,7 @@ func TestPowerCuts(t *testing.T) {
 			w.say = fmt.Sprintf("%s, the power cut, %s on %s", op.name, folder, options)
 			w.mounted(folder, "-t", "ext4", "-o", options, image)
 			syscall.Sync()
-			r := result{code: 0}
+			var r result
 			if w.rng.IntN(3) == 0 {
 				r = w.run(nil, op.file(), args...)
 			} else {
