@@ -100,7 +100,7 @@ func ReadPassword(file string) (string, error) {
 		return "", err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return "", fault.New(fault.Permission, "%s can be read by others (mode %04o)", file, info.Mode().Perm()).WithRemedy("chmod 600 %s", file)
+		return "", fault.New(fault.Permission, "%s can be read by others (mode %04o)", file, info.Mode().Perm()).WithRemedy("chmod 600 %s", fault.Shell(file))
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {

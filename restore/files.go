@@ -34,7 +34,7 @@ func Folder(to string, fill func(stage string) error) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Dir(to)); errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.NotFound, "there is no folder %s to make %s in", filepath.Dir(to), filepath.Base(to)).WithSafe("Nothing was restored.").WithRemedy("mkdir -p %s", filepath.Dir(to))
+		return fault.New(fault.NotFound, "there is no folder %s to make %s in", filepath.Dir(to), filepath.Base(to)).WithSafe("Nothing was restored.").WithRemedy("mkdir -p %s", fault.Shell(filepath.Dir(to)))
 	}
 	stage, err := os.MkdirTemp(filepath.Dir(to), "."+filepath.Base(to)+".emsafe-")
 	if err != nil {

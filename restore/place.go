@@ -30,26 +30,27 @@ var sidecars = []string{"-wal", "-shm", "-journal"}
 
 // look resolves the destination and refuses what cannot be right.
 func (p *Plan) look() error {
-	dst, err := filepath.Abs(p.req.Destination)
+	dst, err := Resolve(p.req.Destination)
 	if err != nil {
 		return err
-	}
-	if real, err := filepath.EvalSymlinks(dst); err == nil {
-		dst = real // a symlink's target is what is replaced
 	}
 	p.req.Destination = dst
 	dir := filepath.Dir(dst)
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return fault.New(fault.NotFound, "there is no folder %s", dir).WithRemedy("Make it first: mkdir -p %s", dir)
+		return fault.New(fault.NotFound, "there is no folder %s", dir).WithRemedy("Make it first: mkdir -p %s", fault.Shell(dir))
 	}
 	st, err := os.Lstat(dst)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return placeError(err, dir)
+	case st.Mode()&fs.ModeSymlink != 0:
+		to, _ := os.Readlink(dst) //nolint:errcheck // it is shown, and no more
+		return fault.New(fault.TargetExists, "%s is a symbolic link to %s, and nothing is there", dst, to).
+			WithRemedy("Give the file that it should lead to: --to %s. Or remove the link: rm %s", fault.Shell(linkTarget(dst, to)), fault.Shell(dst))
 	case st.IsDir():
 		return fault.New(fault.TargetExists, "%s is a folder; the destination is the database file itself", dst).
-			WithRemedy("For example: --to %s", filepath.Join(dst, p.req.Database+".db"))
+			WithRemedy("For example: --to %s", fault.Shell(filepath.Join(dst, p.req.Database+".db")))
 	case !st.Mode().IsRegular():
 		return fault.New(fault.TargetExists, "%s is not a regular file", dst)
 	default:
@@ -68,6 +69,13 @@ func (p *Plan) look() error {
 		}
 	}
 	return nil
+}
+
+func linkTarget(link, to string) string {
+	if filepath.IsAbs(to) {
+		return to
+	}
+	return filepath.Join(filepath.Dir(link), to)
 }
 
 // placeNew gives the staged file its name, which must be free.

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -32,8 +33,10 @@ type Request struct {
 	Identities  seal.Identities
 	Destination string
 	InPlace     bool
-	Check       string // quick (default), full, or none
-	AllowBroken bool   // restore although the chain around the backup does not hold
+	Check       string      // quick (default), full, or none
+	Mode        string      // of the restored file: "" (see choose), ModeOriginal, or octal digits
+	Widest      fs.FileMode // that hardening allows a database file; 0: only its owner
+	AllowBroken bool        // restore although the chain around the backup does not hold
 
 	// What is known of the newest backup, to find out a target that hides it.
 	MinSequence uint64
@@ -306,8 +309,9 @@ func (p *Plan) Run(ctx context.Context) (*Outcome, error) {
 	}
 	defer staged.discard()
 	out := &Outcome{Entry: p.Entry, Target: p.Target, Path: p.req.Destination, Warnings: p.Warnings}
-	out.Warnings = append(out.Warnings, staged.own(p.Entry.Source)...)
-	out.Checked, out.Unchecked = staged.checked, staged.report.Unchecked
+	other, warnings := p.own(staged)
+	out.Other, out.Warnings = other, append(out.Warnings, warnings...)
+	out.Checked, out.Unchecked = staged.checked, append([]string{}, staged.report.Unchecked...)
 	for _, what := range out.Unchecked {
 		out.Warnings = append(out.Warnings, "not checked, because it needs what only the application has: "+what+"; its pages match the signed digest")
 	}
@@ -331,6 +335,7 @@ type Outcome struct {
 	Path    string
 	Aside   string // folder with what was there before; "" if nothing was
 	Checked string // which check passed on top of the page digest
+	Other   string // how owner, group or mode differ from the recorded ones; "" if they do not
 	// Unchecked is what that check could not cover without the application, and why.
 	Unchecked []string
 	Warnings  []string

@@ -129,7 +129,7 @@ func TestRoundTrip(t *testing.T) {
 
 	to := filepath.Join(w.dir, "restored.db")
 	req := w.request(to)
-	req.Wanted.ID = first.ID
+	req.Wanted.ID, req.Mode = first.ID, restore.ModeOriginal
 	out, err := run(t, req)
 	if err != nil {
 		t.Fatal(err)

@@ -6,11 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -18,7 +15,6 @@ import (
 
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
-	"emsafe/storage/catalog"
 	"emsafe/storage/sqlite"
 )
 
@@ -30,11 +26,11 @@ type staged struct {
 	checked string
 	report  sqlite.Report // of that check
 	placed  bool
+	// operation is what is placed for: opRestore or opUndo.
+	operation string
 }
 
-func stagePattern(destination string) string {
-	return filepath.Join(filepath.Dir(destination), "."+filepath.Base(destination)+".emsafe-")
-}
+func stagePattern(destination string) string { return besideName(destination, ".", ".emsafe-") }
 
 // stage fetches, opens, verifies and checks the backup into a file beside the
 // destination.
@@ -43,7 +39,7 @@ func (p *Plan) stage(ctx context.Context) (*staged, error) {
 	if err := p.room(); err != nil {
 		return nil, err
 	}
-	s, err := newStaged(p.req.Destination)
+	s, err := newStaged(p.req.Destination, opRestore)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +50,7 @@ func (p *Plan) stage(ctx context.Context) (*staged, error) {
 	return s, nil
 }
 
-func newStaged(destination string) (*staged, error) {
+func newStaged(destination, operation string) (*staged, error) {
 	suffix := make([]byte, 6)
 	rand.Read(suffix) //nolint:errcheck // never fails since Go 1.24
 	path := stagePattern(destination) + hex.EncodeToString(suffix) + ".part"
@@ -62,7 +58,7 @@ func newStaged(destination string) (*staged, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &staged{file: f, path: path}
+	s := &staged{file: f, path: path, operation: operation}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		s.discard()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
@@ -168,40 +164,6 @@ func (w *flusher) WriteAt(p []byte, off int64) (int, error) {
 		w.report(done, w.total)
 	}
 	return n, err
-}
-
-// own gives the staged file the owner, group and mode that the source had, and
-// says what it could not give.
-func (s *staged) own(src catalog.Source) (warnings []string) {
-	uid, gid := src.UID, src.GID
-	// Names outlive numbers from one host to the next.
-	if u, err := user.Lookup(src.Owner); err == nil {
-		uid, _ = strconv.Atoi(u.Uid)
-	} else if src.Owner != "" {
-		warnings = append(warnings, fmt.Sprintf("there is no user %s here; the owner is set by number, %d", src.Owner, uid))
-	}
-	if g, err := user.LookupGroup(src.Group); err == nil {
-		gid, _ = strconv.Atoi(g.Gid)
-	} else if src.Group != "" {
-		warnings = append(warnings, fmt.Sprintf("there is no group %s here; the group is set by number, %d", src.Group, gid))
-	}
-	st, err := s.file.Stat()
-	if err == nil && !ownedBy(st, uid, gid) {
-		if err := s.file.Chown(uid, gid); err != nil {
-			warnings = append(warnings, fmt.Sprintf("the file is owned by you, not by %s:%s (%d:%d) as it was: only root can give it away", src.Owner, src.Group, uid, gid))
-		}
-	}
-	mode, err := strconv.ParseUint(src.Mode, 8, 32)
-	if err == nil {
-		err = s.file.Chmod(fs.FileMode(mode).Perm())
-	}
-	if err != nil {
-		warnings = append(warnings, fmt.Sprintf("the mode %s could not be set: %v", src.Mode, err))
-	}
-	if err := s.file.Sync(); err != nil {
-		warnings = append(warnings, fmt.Sprintf("owner and mode are not durable yet: %v", err))
-	}
-	return warnings
 }
 
 // discard removes the file unless it was placed.

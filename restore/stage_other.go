@@ -3,9 +3,7 @@
 package restore
 
 import (
-	"io/fs"
 	"os"
-	"syscall"
 )
 
 func reserve(f *os.File, size int64) error { return f.Truncate(size) }
@@ -18,9 +16,4 @@ func renameNew(from, to string) error {
 		return err
 	}
 	return os.Remove(from)
-}
-
-func ownedBy(st fs.FileInfo, uid, gid int) bool {
-	s, ok := st.Sys().(*syscall.Stat_t)
-	return ok && int(s.Uid) == uid && int(s.Gid) == gid
 }

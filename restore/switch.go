@@ -2,13 +2,11 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"emsafe/internal/durable"
@@ -29,6 +27,9 @@ func replace(ctx context.Context, s *staged, destination, note string, now time.
 	dropStale(destination)
 	if _, err := os.Lstat(destination); errors.Is(err, fs.ErrNotExist) {
 		return replaceUnsettled(s, destination, note, now)
+	}
+	if aside, err := replaceUnfinished(s, destination, note); aside != "" || err != nil {
+		return aside, nil, err
 	}
 	for try := 1; ; try++ {
 		err := sqlite.Settle(ctx, destination)
@@ -70,37 +71,64 @@ func replaceSettled(s *staged, destination, note string, now time.Time) (aside s
 			return "", true, fault.New(fault.InUse, "%s appeared while the old database was set aside", destination+ext)
 		}
 	}
-	if aside, err = setAside(destination, note, now, []string{""}); err != nil {
+	if aside, err = s.setAside(destination, note, now, []string{""}); err != nil {
 		return "", false, err
 	}
+	if err := s.takePlace(destination); err != nil {
+		if !s.placed {
+			os.RemoveAll(aside) //nolint:errcheck // the next run does
+		}
+		return "", false, err
+	}
+	return aside, false, s.settled(aside)
+}
+
+// takePlace gives the staged file the destination's name: what is there is set
+// aside and has no sidecars that hold anything.
+func (s *staged) takePlace(destination string) error {
 	for _, ext := range sidecars {
-		if err := os.Remove(destination + ext); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			os.RemoveAll(aside)
-			return "", false, err
+		if err := os.Remove(destination + ext); err != nil && !absent(err) {
+			return err
 		}
 	}
 	dir := filepath.Dir(destination)
 	if err := durable.SyncDir(dir); err != nil {
-		return "", false, err
+		return err
 	}
 	if err := os.Rename(s.path, destination); err != nil {
-		os.RemoveAll(aside)
-		return "", false, err
+		return err
 	}
 	s.placed = true
-	return aside, false, durable.SyncDir(dir)
+	return durable.SyncDir(dir)
 }
 
-// intent is what a switch that takes more than one step is about to do, so
-// that a run after a crash can finish it. It lies beside the destination.
-type intent struct {
-	Staged string   `json:"staged"` // the new main file, beside the destination
-	Aside  string   `json:"aside"`  // where the old set is, complete
-	Back   []string `json:"back"`   // sidecars to put beside the new main file: from the folder in From
-	From   string   `json:"from"`
+// replaceUnfinished switches where the destination is what a restore placed
+// that was killed before it could say so, and nobody has written to it since:
+// the folder that restore made has the old database, and stays the one that an
+// undo takes. aside is empty if there is no such folder.
+func replaceUnfinished(s *staged, destination, note string) (aside string, err error) {
+	if aside = unfinished(destination, opRestore); aside == "" || s.operation != opRestore {
+		return "", nil
+	}
+	release, err := sqlite.LockExclusive(destination)
+	if err != nil {
+		return "", err
+	}
+	defer release() //nolint:errcheck // the lock was on a file that is not used any more
+	if err := refuseHolders(destination); err != nil {
+		return "", err
+	}
+	if unfinished(destination, opRestore) != aside {
+		return "", nil // written to meanwhile: it is a database like any other
+	}
+	if err := s.renew(aside, destination, note); err != nil {
+		return "", err
+	}
+	if err := s.takePlace(destination); err != nil {
+		return "", err
+	}
+	return aside, s.settled(aside)
 }
-
-func intentFile(destination string) string { return destination + ".emsafe-intent" }
 
 // replaceUnsettled switches where the old set cannot be made one file: it is
 // damaged, or its main file is missing and only sidecars are left.
@@ -115,113 +143,14 @@ func replaceUnsettled(s *staged, destination, note string, now time.Time) (aside
 		}
 	}
 	if len(have) > 0 {
-		if aside, err = setAside(destination, note, now, have); err != nil {
+		if aside, err = s.setAside(destination, note, now, have); err != nil {
 			return "", nil, err
 		}
 	}
-	if err := carryOut(destination, intent{Staged: s.path, Aside: aside}); err != nil {
+	if err := s.carryOut(destination, intent{Staged: s.path, Aside: aside}); err != nil {
 		return "", nil, err
 	}
-	s.placed = true
-	return aside, nil, nil
-}
-
-// carryOut writes the intent, does it, and forgets it.
-func carryOut(destination string, in intent) error {
-	data, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(intentFile(destination), data, 0o600); err != nil {
-		return err
-	}
-	return finish(destination, in)
-}
-
-// finish does what is left of an intent; doing it twice does no harm.
-func finish(destination string, in intent) error {
-	dir := filepath.Dir(destination)
-	if _, err := os.Lstat(in.Staged); err == nil {
-		for _, ext := range sidecars {
-			if err := os.Remove(destination + ext); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		// The sidecars of the new main file come first: without them it
-		// would be half a database.
-		for _, ext := range in.Back {
-			from := filepath.Join(in.From, filepath.Base(destination)+ext)
-			if err := os.Link(from, destination+ext); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-		}
-		if err := durable.SyncDir(dir); err != nil {
-			return err
-		}
-		if err := os.Rename(in.Staged, destination); err != nil {
-			return err
-		}
-	}
-	if err := durable.SyncDir(dir); err != nil {
-		return err
-	}
-	if err := os.Remove(intentFile(destination)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return durable.SyncDir(dir)
-}
-
-// Pending reports whether an interrupted restore left its intent beside a
-// database: it must be finished before anything else uses it.
-func Pending(destination string) bool {
-	_, err := os.Lstat(intentFile(destination))
-	return err == nil
-}
-
-// recoverIntent finishes what an interrupted run began.
-func recoverIntent(destination string) error {
-	data, err := os.ReadFile(intentFile(destination))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var in intent
-	if err := json.Unmarshal(data, &in); err != nil || !strings.HasPrefix(in.Staged, stagePattern(destination)) {
-		return fault.New(fault.Damaged, "%s is not readable", intentFile(destination)).
-			WithRemedy("An earlier restore was cut off. Look at the folders %s.before-…: the newest holds the old database. Then remove the file.", destination)
-	}
-	if err := refuseHolders(destination); err != nil {
-		return err
-	}
-	return finish(destination, in)
-}
-
-// setAside hard-links the named files of a set into a fresh folder: the old
-// database survives its name.
-func setAside(destination, note string, now time.Time, exts []string) (string, error) {
-	aside := nextAside(destination, now).path
-	if err := os.Mkdir(aside, 0o700); err != nil {
-		return "", err
-	}
-	err := os.WriteFile(filepath.Join(aside, noteName), []byte(note+"\n"), 0o600)
-	for _, ext := range exts {
-		if err == nil {
-			err = os.Link(destination+ext, filepath.Join(aside, filepath.Base(destination)+ext))
-		}
-	}
-	if err == nil {
-		err = durable.SyncDir(aside)
-	}
-	if err == nil {
-		err = durable.SyncDir(filepath.Dir(aside))
-	}
-	if err != nil {
-		os.RemoveAll(aside)
-		return "", fmt.Errorf("set the old database aside: %w", err)
-	}
-	return aside, nil
+	return aside, nil, s.settled(aside)
 }
 
 // lateHolders warns of a process that opened the old database in the moment

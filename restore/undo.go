@@ -19,6 +19,8 @@ const (
 	noteName    = "why.txt"
 )
 
+func asidePrefix(destination string) string { return besideName(destination, "", beforeInfix) }
+
 // Undone says what an undo did.
 type Undone struct {
 	Path     string
@@ -44,9 +46,16 @@ func (a aside) compare(b aside) int {
 // asides are the folders that restores over destination left, the newest last.
 // Folders that only look like them are somebody else's.
 func asides(destination string) (all []aside) {
-	found, _ := filepath.Glob(globQuote(destination+beforeInfix) + "*")
-	for _, path := range found {
-		stamp, number, numbered := strings.Cut(strings.TrimPrefix(path, destination+beforeInfix), ".")
+	// A long name was not cut before, where it still fitted.
+	prefixes := []string{destination + beforeInfix, asidePrefix(destination)}
+	entries, _ := os.ReadDir(filepath.Dir(destination)) //nolint:errcheck // what cannot be read has none
+	for _, entry := range entries {
+		path := filepath.Join(filepath.Dir(destination), entry.Name())
+		at := slices.IndexFunc(prefixes, func(p string) bool { return strings.HasPrefix(path, p) })
+		if at < 0 || !entry.IsDir() {
+			continue
+		}
+		stamp, number, numbered := strings.Cut(strings.TrimPrefix(path, prefixes[at]), ".")
 		a := aside{path, stamp, 1}
 		_, err := time.Parse(stampLayout, stamp)
 		if err == nil && numbered {
@@ -69,7 +78,7 @@ func nextAside(destination string, now time.Time) aside {
 			next = aside{stamp: last.stamp, number: last.number + 1}
 		}
 	}
-	next.path = destination + beforeInfix + next.stamp
+	next.path = asidePrefix(destination) + next.stamp
 	if next.number > 1 {
 		next.path += "." + strconv.Itoa(next.number)
 	}
@@ -79,14 +88,26 @@ func nextAside(destination string, now time.Time) aside {
 // LastAside returns the newest folder that a restore over destination left,
 // with its note, or a fault.NotFound.
 func LastAside(destination string) (folder, note string, err error) {
+	if destination, err = Resolve(destination); err != nil {
+		return "", "", err
+	}
+	now, _ := os.Lstat(destination) //nolint:errcheck // nothing there is no file's name
 	for _, a := range slices.Backward(asides(destination)) {
-		if _, err := os.Lstat(filepath.Join(a.path, filepath.Base(destination))); err == nil {
+		// What a run left that was killed before its switch is still in its place.
+		if st, err := os.Lstat(filepath.Join(a.path, filepath.Base(destination))); err == nil && !os.SameFile(now, st) {
 			text, _ := os.ReadFile(filepath.Join(a.path, noteName))
 			return a.path, strings.TrimSpace(string(text)), nil
 		}
 	}
 	return "", "", fault.New(fault.NotFound, "no restore over %s left anything to put back", destination).
-		WithRemedy("Look for folders named %s…", destination+beforeInfix)
+		WithRemedy("Look for folders named %s…", asidePrefix(destination))
+}
+
+// UndoInterrupted reports whether an undo put the old database back and was
+// killed before it could say so: to run it again completes it.
+func UndoInterrupted(destination string) bool {
+	destination, err := Resolve(destination)
+	return err == nil && unfinished(destination, opUndo) != ""
 }
 
 // Undo puts the newest set-aside database back in place. What is there now is
@@ -95,12 +116,9 @@ func Undo(ctx context.Context, destination string, now func() time.Time) (*Undon
 	if now == nil {
 		now = time.Now
 	}
-	destination, err := filepath.Abs(destination)
+	destination, err := Resolve(destination)
 	if err != nil {
 		return nil, err
-	}
-	if real, err := filepath.EvalSymlinks(destination); err == nil {
-		destination = real
 	}
 	if err := recoverIntent(destination); err != nil {
 		return nil, err
@@ -109,6 +127,10 @@ func Undo(ctx context.Context, destination string, now func() time.Time) (*Undon
 		return nil, err
 	}
 	sweep(destination)
+	if aside := unfinished(destination, opUndo); aside != "" {
+		dropStale(destination) // the folder that the old database was in
+		return &Undone{Path: destination, Aside: aside, Warnings: []string{"an interrupted run had put it back already"}}, settled(aside)
+	}
 	dropStale(destination)
 	from, note, err := LastAside(destination)
 	if err != nil {
@@ -121,11 +143,14 @@ func Undo(ctx context.Context, destination string, now func() time.Time) (*Undon
 	if err := os.RemoveAll(from); err != nil {
 		u.Warnings = append(u.Warnings, "the emptied folder could not be removed: "+err.Error())
 	}
+	if err := settled(u.Aside); err != nil {
+		u.Warnings = append(u.Warnings, "the undo could not be marked as complete: "+err.Error())
+	}
 	return u, durable.SyncDir(filepath.Dir(destination))
 }
 
 func putBack(ctx context.Context, destination, from, note string, now time.Time) (*Undone, error) {
-	s, err := newStaged(destination)
+	s, err := newStaged(destination, opUndo)
 	if err != nil {
 		return nil, err
 	}
@@ -150,14 +175,10 @@ func putBack(ctx context.Context, destination, from, note string, now time.Time)
 	}
 	// The old set is more than one file: what is there now is set aside first,
 	// then the set goes back under an intent.
-	if u.Aside, err = setAside(destination, note, now, existing(destination)); err != nil {
+	if u.Aside, err = s.setAside(destination, note, now, existing(destination)); err != nil {
 		return nil, err
 	}
-	if err := carryOut(destination, intent{Staged: s.path, Aside: u.Aside, Back: back, From: from}); err != nil {
-		return nil, err
-	}
-	s.placed = true
-	return u, nil
+	return u, s.carryOut(destination, intent{Staged: s.path, Aside: u.Aside, Back: back, From: from})
 }
 
 func existing(destination string) []string {
@@ -187,5 +208,7 @@ func dropStale(destination string) {
 // onlyNote tells a folder that was made a moment before its run was killed.
 func onlyNote(folder string) bool {
 	entries, err := os.ReadDir(folder)
-	return err == nil && (len(entries) == 0 || len(entries) == 1 && entries[0].Name() == noteName)
+	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return !slices.Contains([]string{noteName, markName, comingName}, e.Name())
+	})
 }

@@ -118,7 +118,7 @@ func (d *doctor) state() {
 		st, err = os.Stat(d.s.cfg.State)
 	}
 	if err == nil && st.Mode().Perm()&0o077 != 0 {
-		err = fault.New(fault.Permission, "%s can be entered by others (mode %04o)", d.s.cfg.State, st.Mode().Perm()).WithRemedy("chmod 700 %s", d.s.cfg.State)
+		err = fault.New(fault.Permission, "%s can be entered by others (mode %04o)", d.s.cfg.State, st.Mode().Perm()).WithRemedy("chmod 700 %s", fault.Shell(d.s.cfg.State))
 	}
 	if err == nil {
 		var probe *os.File

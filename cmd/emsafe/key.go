@@ -103,7 +103,7 @@ func readSigningKey(file string) (*seal.SigningKey, error) {
 	st, err := os.Stat(file)
 	if err == nil && st.Mode().Perm()&0o077 != 0 {
 		return nil, fault.New(fault.BadKey, "the signing key %s is readable by others (mode %04o)", file, st.Mode().Perm()).
-			WithRemedy("chmod 600 %s; and if others could read it, make a new one and pin it.", file)
+			WithRemedy("chmod 600 %s; and if others could read it, make a new one and pin it.", fault.Shell(file))
 	}
 	var data []byte
 	if err == nil {

@@ -104,7 +104,8 @@ func (h *host) start(args ...string) *process {
 			h.t.Fatal(err)
 		}
 	}
-	p := &process{Cmd: exec.Command(binary, append([]string{"--config", h.conf}, args...)...)}
+	call := append(append(append([]string{}, h.tracer...), binary, "--config", h.conf), args...)
+	p := &process{Cmd: exec.Command(call[0], call[1:]...)}
 	// The race detector would wait a second before it lets a process end.
 	p.Env = append(append(os.Environ(), testAs+"=emsafe", "GORACE=atexit_sleep_ms=0"), h.env...)
 	p.Stdout, p.Stderr = &p.out, &p.err

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ func (p *program) restoreCommand() *cli.Command {
 			&cli.StringFlag{Name: "point", Usage: "a recovery point's `ID`, the beginning of one, or latest: its databases and its files, into a new folder; NAME is then the fileset's"},
 			&cli.StringFlag{Name: "to", Usage: "new database `FILE`, or a new folder with --point"},
 			&cli.BoolFlag{Name: "in-place", Usage: "replace the database at its configured path (or at --to)"},
+			&cli.StringFlag{Name: "mode", Usage: "mode of the restored file, `MODE`: original (as backed up) or octal such as 0640 (default: 0600; over an existing file, as that one)"},
 			&cli.BoolFlag{Name: "undo", Usage: "put back what the last --in-place replaced"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be restored and verify its signatures; write nothing"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
@@ -106,6 +108,14 @@ func (p *program) restore(c *cli.Context) error {
 	return p.restored(out, req)
 }
 
+// widest is the widest mode that hardening allows a file of a database.
+func (s *site) widest(name string) fs.FileMode {
+	if s.cfg != nil && s.cfg.Databases[name].Group != "" {
+		return 0o660
+	}
+	return 0o600
+}
+
 // dropIndex makes the first backup after a restore over a database a full one:
 // what was restored is then proven to be what is backed up.
 func (s *site) dropIndex(req restore.Request) error {
@@ -119,12 +129,15 @@ func (s *site) dropIndex(req restore.Request) error {
 func (p *program) restoreRequest(c *cli.Context, s *site) (restore.Request, error) {
 	req := restore.Request{
 		Signers: s.signers, InPlace: c.Bool("in-place"), Check: c.String("check"), AllowBroken: c.Bool("allow-broken-chain"),
-		MinSequence: c.Uint64("min-sequence"), Now: p.now, Progress: p.print.progress("restoring"), Destination: c.String("to"),
+		MinSequence: c.Uint64("min-sequence"), Now: p.now, Progress: p.print.progress("restoring"), Destination: c.String("to"), Mode: c.String("mode"),
 	}
 	switch req.Check {
 	case "quick", "full", "none":
 	default:
 		return req, usage("--check is quick, full or none, not %q", req.Check)
+	}
+	if _, err := restore.ParseMode(req.Mode); err != nil {
+		return req, err
 	}
 	if c.Bool("undo") && (c.IsSet("id") || c.IsSet("at")) {
 		return req, usage("--undo puts back what was there before; it takes no --id or --at")
@@ -134,6 +147,7 @@ func (p *program) restoreRequest(c *cli.Context, s *site) (restore.Request, erro
 		return req, err
 	}
 	req.Database, req.Targets, req.Remembered = name, s.targetsOf(name), s.remembered(name)
+	req.Widest = s.widest(name)
 	if req.Destination == "" && (req.InPlace || c.Bool("undo")) {
 		if req.Destination = s.path(name); req.Destination == "" {
 			return req, usage("no configuration tells where %s lives: give its path with --to", name)
@@ -144,7 +158,7 @@ func (p *program) restoreRequest(c *cli.Context, s *site) (restore.Request, erro
 	}
 	if req.Destination == "" && !c.Bool("dry-run") {
 		return req, fault.New(fault.Usage, "where to? Neither --to FILE nor --in-place was given").
-			WithRemedy("To look at it beside the old one: emsafe restore %s --to /tmp/%s.db", name, name)
+			WithRemedy("To restore it beside the old one: emsafe restore %s --to %s", fault.Shell(name), fault.Shell("/tmp/"+name+".db"))
 	}
 	if req.Wanted, err = wanted(c.String("id"), c.String("at"), p.now()); err != nil {
 		return req, err
@@ -204,12 +218,15 @@ func (p *program) restored(out *restore.Outcome, req restore.Request) error {
 	p.print.emit(map[string]any{
 		"backup": out.Entry.ID, "database": out.Entry.Database, "sequence": out.Entry.Sequence, "target": out.Target, "path": out.Path,
 		"bytes": out.Entry.Content.Size, "digest": out.Entry.Content.Digest, "check": out.Checked, "aside": out.Aside, "undo": undo,
-		"seconds": out.Took.Seconds(), "warnings": out.Warnings, "not_checked": out.Unchecked,
+		"seconds": out.Took.Seconds(), "warnings": out.Warnings, "not_checked": out.Unchecked, "ownership": out.Other,
 	})
 	p.print.line("restored %s to %s in %s", out.Entry.ID, out.Path, out.Took.Round(time.Millisecond))
 	p.print.line("  every page matches the signed digest %s", out.Entry.Content.Digest)
 	if out.Checked != "none" {
 		p.print.line("  SQLite's %s check passed", out.Checked)
+	}
+	if out.Other != "" {
+		p.print.line("  %s", out.Other)
 	}
 	if out.Aside != "" {
 		p.print.line("  the old database is kept in %s", out.Aside)
@@ -220,18 +237,22 @@ func (p *program) restored(out *restore.Outcome, req restore.Request) error {
 
 func undoCommand(req restore.Request, path string) string {
 	if req.Database != "" && req.InPlace {
-		return fmt.Sprintf("emsafe restore %s --undo --to %s", req.Database, path)
+		return fmt.Sprintf("emsafe restore %s --undo --to %s", fault.Shell(req.Database), fault.Shell(path))
 	}
-	return "emsafe restore --undo --to " + path
+	return "emsafe restore --undo --to " + fault.Shell(path)
 }
 
 func (p *program) undo(c *cli.Context, path string) error {
 	folder, note, err := restore.LastAside(path)
-	if err != nil && !restore.Pending(path) {
+	switch {
+	case restore.UndoInterrupted(path):
+		p.print.note("put back already, by an undo that was interrupted; this completes it")
+	case err != nil && !restore.Pending(path):
 		return err
+	default:
+		p.print.note("put back %s", folder)
+		p.print.note("why      %s", note)
 	}
-	p.print.note("put back %s", folder)
-	p.print.note("why      %s", note)
 	if c.Bool("dry-run") {
 		p.print.line("dry run: nothing was changed")
 		return nil

@@ -94,7 +94,7 @@ func (s *site) ownBooks() (list []book, err error) {
 	case err != nil:
 		return nil, permission(err)
 	case info.Mode().Perm()&0o022 != 0:
-		return nil, fault.New(fault.Permission, "others may write to %s (mode %04o), and what lies there is run", folder, info.Mode().Perm()).WithRemedy("chmod go-w %s", folder)
+		return nil, fault.New(fault.Permission, "others may write to %s (mode %04o), and what lies there is run", folder, info.Mode().Perm()).WithRemedy("chmod go-w %s", fault.Shell(folder))
 	}
 	files, _ := filepath.Glob(filepath.Join(folder, "*.md"))
 	for _, file := range files {
@@ -103,7 +103,7 @@ func (s *site) ownBooks() (list []book, err error) {
 			return nil, permission(err)
 		}
 		if info.Mode().Perm()&0o022 != 0 {
-			return nil, fault.New(fault.Permission, "others may write to %s (mode %04o), and it is run", file, info.Mode().Perm()).WithRemedy("chmod go-w %s", file)
+			return nil, fault.New(fault.Permission, "others may write to %s (mode %04o), and it is run", file, info.Mode().Perm()).WithRemedy("chmod go-w %s", fault.Shell(file))
 		}
 		text, err := os.ReadFile(file)
 		if err != nil {

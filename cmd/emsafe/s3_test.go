@@ -22,6 +22,7 @@ type host struct {
 	binary string   // "" is the test binary, as emsafe
 	env    []string // more of it
 	input  *os.File // of the next process; nil: none
+	tracer []string // that starts the next process: strace with its options
 }
 
 // command runs emsafe, as a process of its own: the library for command lines

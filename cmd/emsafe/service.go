@@ -83,7 +83,7 @@ func (p *program) installation(c *cli.Context) (*site, *installation, error) {
 	for _, t := range s.cfg.Targets {
 		if folder, ok := t.Folder(); ok {
 			o.Targets = append(o.Targets, folder)
-			i.remark("what lies in %s must belong to %s: chown -R %s: %s", folder, o.User, o.User, folder)
+			i.remark("what lies in %s must belong to %s: chown -R %s: %s", folder, o.User, o.User, fault.Shell(folder))
 		}
 	}
 	if s.cfg.DrillScratch != "" {

@@ -106,11 +106,11 @@ func trusted(file, what string, info fs.FileInfo, uid int) error {
 			who = "everybody"
 		}
 		return fault.New(fault.Config, "the %s %s can be changed by %s (mode %04o), who could make the backups readable for themselves", what, file, who, mode).
-			WithRemedy("Look at it, then: chmod go-w %s", file)
+			WithRemedy("Look at it, then: chmod go-w %s", fault.Shell(file))
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != uid && st.Uid != 0 {
 		return fault.New(fault.Config, "the %s %s belongs to user %d, who could make the backups readable for themselves", what, file, st.Uid).
-			WithRemedy("Look at it, then: chown %d %s; or run as its owner.", uid, file)
+			WithRemedy("Look at it, then: chown %d %s; or run as its owner.", uid, fault.Shell(file))
 	}
 	return nil
 }

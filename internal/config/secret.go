@@ -195,7 +195,7 @@ func readSecret(file string, private bool) ([]byte, error) {
 	}
 	if mode := info.Mode().Perm(); private && mode&0o077 != 0 {
 		return nil, fault.New(fault.Permission, "%s holds a secret and has mode %04o: others can reach it", file, mode).
-			WithRemedy("chmod 600 %s; and if others may have read it, replace the secret.", file)
+			WithRemedy("chmod 600 %s; and if others may have read it, replace the secret.", fault.Shell(file))
 	}
 	return io.ReadAll(io.LimitReader(f, secretLimit+3))
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"emsafe/internal/fault"
 	"emsafe/internal/finding"
 )
 
@@ -71,7 +72,7 @@ func (l *look) copies(dir string) {
 		switch {
 		case aside && l.now.Sub(st.ModTime()) > asideFor:
 			l.add(finding.Finding{ID: "EMS-FILE-013", Severity: finding.Low, Title: "an old database that a restore kept", Subject: path,
-				Found: "from " + st.ModTime().UTC().Format(time.DateOnly), Why: "It holds data that may have been deleted since, in clear.", Remedy: "If nobody needs it any more: rm -r " + path})
+				Found: "from " + st.ModTime().UTC().Format(time.DateOnly), Why: "It holds data that may have been deleted since, in clear.", Remedy: "If nobody needs it any more: rm -r " + fault.Shell(path)})
 		case stray:
 			severity := finding.Medium
 			if st.permission&0o044 != 0 {

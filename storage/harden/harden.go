@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"emsafe/internal/fault"
 	"emsafe/internal/finding"
 )
 
@@ -149,7 +150,7 @@ func (l *look) files() {
 		if ext != "" && st.uid != main.uid {
 			l.add(finding.Finding{ID: "EMS-FILE-008", Severity: finding.High, Title: "the files of the database have different owners", Subject: path,
 				Found: fmt.Sprintf("it belongs to %s, the database to %s", owner(st.uid), owner(main.uid)), Why: "The application can lose access to its own log: somebody opened the database as another user.",
-				Remedy: fmt.Sprintf("chown %d %s; and find out who opened it as %s.", main.uid, path, owner(st.uid))})
+				Remedy: fmt.Sprintf("chown %d %s; and find out who opened it as %s.", main.uid, fault.Shell(path), owner(st.uid))})
 		}
 	}
 }
@@ -163,7 +164,7 @@ func (l *look) mode(path string, st stat, allowed fs.FileMode, id, title, why st
 	}
 	if widened := acl(path); widened != "" {
 		l.add(finding.Finding{ID: "EMS-FILE-007", Severity: finding.Medium, Title: "an access list widens who may use a file", Subject: path,
-			Found: widened, Why: "The mode does not show it.", Remedy: "getfacl " + path + "; setfacl -b " + path, Fix: true})
+			Found: widened, Why: "The mode does not show it.", Remedy: "getfacl " + fault.Shell(path) + "; setfacl -b " + fault.Shell(path), Fix: true})
 		l.changes = append(l.changes, change(path, st, (have&^extra)|fs.FileMode(0), true))
 		return
 	}
@@ -183,7 +184,7 @@ func (l *look) mode(path string, st stat, allowed fs.FileMode, id, title, why st
 	want := have &^ extra
 	fix := st.IsDir() || st.links == 1 // what has another name may be somebody else's
 	l.add(finding.Finding{ID: id, Severity: severity, Title: title, Subject: path, Found: fmt.Sprintf("mode %04o, %s:%s; at most %04o is right", octal(have), owner(st.uid), group(st.gid), octal(allowed)),
-		Why: why, Remedy: fmt.Sprintf("chmod %04o %s; and a umask of 0077 for the application.", octal(want), path), Fix: fix})
+		Why: why, Remedy: fmt.Sprintf("chmod %04o %s; and a umask of 0077 for the application.", octal(want), fault.Shell(path)), Fix: fix})
 	if fix {
 		l.changes = append(l.changes, change(path, st, want, false))
 	}
@@ -230,13 +231,13 @@ func (l *look) path(given, real string) {
 		case writable && st.permission&fs.ModeSticky == 0:
 			l.add(finding.Finding{ID: "EMS-FILE-005", Severity: finding.High, Title: "others can replace the database", Subject: dir,
 				Found: fmt.Sprintf("mode %04o, %s:%s", octal(st.permission), owner(st.uid), group(st.gid)), Why: "Whoever may write to a folder on the way can rename what is in it, and put a database of their own there.",
-				Remedy: "chmod go-w " + dir, Fix: first})
+				Remedy: "chmod go-w " + fault.Shell(dir), Fix: first})
 			if first {
 				l.changes = append(l.changes, change(dir, st, st.permission&^0o022, false))
 			}
 		case st.uid != 0 && st.uid != file.uid && st.uid != os.Geteuid():
 			l.add(finding.Finding{ID: "EMS-FILE-009", Severity: finding.Medium, Title: "a folder on the way belongs to somebody else", Subject: dir,
-				Found: "it belongs to " + owner(st.uid) + ", the database to " + owner(file.uid), Why: "The owner of a folder can replace what is in it.", Remedy: "chown root " + dir + ", or move the database."})
+				Found: "it belongs to " + owner(st.uid) + ", the database to " + owner(file.uid), Why: "The owner of a folder can replace what is in it.", Remedy: "chown root " + fault.Shell(dir) + ", or move the database."})
 		}
 		if dir == filepath.Dir(dir) {
 			return

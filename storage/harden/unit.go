@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"emsafe/internal/fault"
 	"emsafe/internal/finding"
 )
 
@@ -153,7 +154,7 @@ func DropIn(unit, database, owner string) (text string, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Made by emsafe harden unit, for %s.\n# Put it into /etc/systemd/system/%s.d/50-sandbox.conf, then: systemctl daemon-reload, restart, and look.\n# What the application does not bear, take out one by one.\n[Service]\n", filepath.Base(unit), filepath.Base(unit))
 	if user := settings["User"]; (user == "" || user == "root") && settings["DynamicUser"] != "yes" {
-		fmt.Fprintf(&b, "# Not root. Make the user (useradd --system %s) and give it the data: chown -R %s: %s\nUser=%s\n", owner, owner, filepath.Dir(database), owner)
+		fmt.Fprintf(&b, "# Not root. Make the user (useradd --system %s) and give it the data: chown -R %s: %s\nUser=%s\n", owner, owner, fault.Shell(filepath.Dir(database)), owner)
 	}
 	fmt.Fprintf(&b, "# The file system is read-only, but for the data.\nProtectSystem=strict\nReadWritePaths=%s\nUMask=0077\n", quoted(filepath.Dir(database)))
 	if strings.HasPrefix(database, "/home/") || strings.HasPrefix(database, "/root/") {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"emsafe/internal/fault"
 	"emsafe/internal/finding"
 	"emsafe/storage/sqlite"
 )
@@ -30,7 +31,7 @@ func (l *look) wal() {
 	if image.JournalMode != "wal" {
 		l.add(finding.Finding{ID: "EMS-DB-001", Severity: finding.Low, Title: "the database is not in WAL mode", Subject: l.Database, Found: "journal mode " + image.JournalMode,
 			Why:    "With a rollback journal readers and writers wait for each other, and a backup keeps writers out for up to a quarter of a second.",
-			Remedy: "Once, with the application stopped: sqlite3 " + l.Database + " 'PRAGMA journal_mode=wal'. It stays in the file; not on a network file system."})
+			Remedy: "Once, with the application stopped: sqlite3 " + fault.Shell(l.Database) + " 'PRAGMA journal_mode=wal'. It stays in the file; not on a network file system."})
 	}
 	if image.PageSize < pageSize {
 		l.add(finding.Finding{ID: "EMS-DB-002", Severity: finding.Info, Title: "the pages are small", Subject: l.Database, Found: fmt.Sprintf("%d bytes", image.PageSize),

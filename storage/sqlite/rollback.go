@@ -159,7 +159,7 @@ func (c *connection) journalMode(ctx context.Context) (mode string) {
 // tooLong is the error of a hold that would exceed its bound.
 func (r *rollbackReader) tooLong(doing string) error {
 	return fault.New(fault.LockBound, "%s has a rollback journal, and %s would keep its writers out for longer than %s", r.path, doing, r.opt.MaxHold).
-		WithRemedy("Raise `max_hold` for this database (below the application's busy timeout), set `allow_block: true`, or switch the database to WAL: sqlite3 %s 'PRAGMA journal_mode=wal'.", r.path)
+		WithRemedy("Raise `max_hold` for this database (below the application's busy timeout), set `allow_block: true`, or switch the database to WAL: sqlite3 %s 'PRAGMA journal_mode=wal'.", fault.Shell(r.path))
 }
 
 // memory reads the whole file under one lock. It is not done if that took too
