@@ -73,18 +73,23 @@ func (c *counts) add(format string, args ...any) {
 	c.Lock()
 	defer c.Unlock()
 	c.n[fmt.Sprintf(format, args...)]++
+	c.save()
 }
 
-// print shows the counts, and appends them to EMSAFE_SOAK_COUNTS.
+// print shows the counts, and writes them to EMSAFE_SOAK_COUNTS.
 func (c *counts) print() {
 	c.Lock()
 	defer c.Unlock()
-	if !testing.Verbose() {
-		return
+	if testing.Verbose() {
+		for _, k := range slices.Sorted(maps.Keys(c.n)) {
+			fmt.Printf("%7d %s\n", c.n[k], k)
+		}
 	}
-	for _, k := range slices.Sorted(maps.Keys(c.n)) {
-		fmt.Printf("%7d %s\n", c.n[k], k)
-	}
+	c.save()
+}
+
+// save writes the counts so far: a soak that is ended keeps what it did.
+func (c *counts) save() {
 	if name := os.Getenv("EMSAFE_SOAK_COUNTS"); name != "" {
 		doc, err := json.MarshalIndent(map[string]any{"seed": *seed, "counts": c.n}, "", " ")
 		if err == nil {
