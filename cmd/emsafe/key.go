@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -113,13 +114,26 @@ func readSigningKey(file string) (*seal.SigningKey, error) {
 		return nil, fault.New(fault.Permission, "the signing key cannot be read: %w", err)
 	}
 	if err != nil {
-		return nil, fault.New(fault.BadKey, "the signing key cannot be read: %w", err).WithRemedy("`emsafe init` makes one; a lost one is replaced by a new one, pinned beside the old.")
+		return nil, fault.New(unreadable(err), "the signing key cannot be read: %w", err).WithRemedy("`emsafe init` makes one; a lost one is replaced by a new one, pinned beside the old.")
 	}
 	key, err := seal.ParseSigningKey(data)
 	if err != nil {
 		return nil, fault.New(fault.BadKey, "signing key %s: %w", file, err)
 	}
 	return key, nil
+}
+
+// unreadable is the kind of a key file that could not be read: nothing is known
+// of the key then, so that it is not called a wrong one.
+func unreadable(err error) *fault.Kind {
+	if f := fault.Of(err); f != nil {
+		return f.Kind
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
+		return fault.Config
+	}
+	return fault.Other
 }
 
 // readSigners reads the pinned public keys.
@@ -129,7 +143,7 @@ func readSigners(file string) (seal.Signers, error) {
 		return seal.Signers{}, fault.New(fault.Permission, "the pinned keys cannot be read: %w", err)
 	}
 	if err != nil {
-		return seal.Signers{}, fault.New(fault.BadKey, "the pinned keys cannot be read: %w", err).
+		return seal.Signers{}, fault.New(unreadable(err), "the pinned keys cannot be read: %w", err).
 			WithRemedy("Give --allowed-signers FILE: a copy of the host's allowed_signers file.")
 	}
 	signers, err := seal.ParseSigners(data)

@@ -47,7 +47,7 @@ func (p *program) listCommand() *cli.Command {
 					return err
 				}
 			}
-			var all []listed
+			all := []listed{}
 			var failed []error
 			for _, name := range names {
 				for _, t := range s.targetsOf(name) {

@@ -307,7 +307,7 @@ func (p *program) identities(file string) (seal.Identities, error) {
 		data, err = os.ReadFile(file)
 	}
 	if err != nil {
-		return seal.Identities{}, fault.New(fault.BadKey, "the identity cannot be read: %w", err)
+		return seal.Identities{}, fault.New(unreadable(err), "the identity cannot be read: %w", err)
 	}
 	ids, err := seal.ParseIdentities(data, p.passphrase)
 	if err != nil {

@@ -349,9 +349,14 @@ func within(folder, path string) bool {
 
 var scheduleForm = regexp.MustCompile(`^(every:? *[0-9]+(m|h|d|w)([0-9]+(m|h))*|[^ ]+ +[^ ]+ +[^ ]+ +[^ ]+ +[^ ]+)$`)
 
+var everySeconds = regexp.MustCompile(`^every:? *[0-9.]+(ms|s)$`)
+
 // scheduleOK looks at the form; what the fields say is read by the daemon.
 func scheduleOK(s string) (why, hint string) {
 	if !scheduleForm.MatchString(s) {
+		if everySeconds.MatchString(s) {
+			return "is too often: " + quoted(s) + "; the shortest is every 1m", "for less than a minute, set `continuous: true` with an `interval`"
+		}
 		return "is no schedule: " + quoted(s), `write five fields (minute hour day month weekday), as in "17 3 * * *", or: every 15m`
 	}
 	return "", ""
