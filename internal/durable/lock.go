@@ -18,6 +18,9 @@ import (
 // kernel gives the lock back however the process ends.
 func Lock(file, what string) (unlock func() error, err error) {
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fault.New(fault.Permission, "no access to the state folder: %w", err)
+	}
 	if err != nil {
 		if f := fault.Of(err); f != nil {
 			return nil, fault.New(f.Kind, "cannot write in the state folder: %w", err)
