@@ -311,7 +311,7 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 			return err
 		}
 		entry, err := s.chain.Sign(s.job.Key, s.head, m)
-		if err == nil && (s.unseen || item.Kind == catalog.KindHeartbeat) { // what waits in the spool is known from there
+		if err == nil && (s.unseen || item.Kind != catalog.KindDelta) { // a delta is known from the spool, where it waits already
 			err = s.memory.pending(s.target, entry)
 		}
 		if err == nil {
@@ -331,10 +331,21 @@ func (s *shipper) commit(ctx context.Context, item *spooled, payloadKey string) 
 		}
 		s.head = entry.Head()
 		s.out.Sequence, s.out.Manifest = entry.Sequence, entry.Digest
-		s.memory.done(item, s.target)
 		s.collect(ctx, entry)
 		s.relock(ctx, entry)
-		return s.memory.learn(s.target, entry)
+		// What is not remembered stays in the spool: the next run knows by it that
+		// this is a backup of its own.
+		if err := s.memory.learn(s.target, entry); err != nil {
+			kind := fault.Other
+			if f := fault.Of(err); f != nil {
+				kind = f.Kind
+			}
+			return fault.New(kind, "number %d is committed in %s, and this host's memory of it could not be written: %w", entry.Sequence, s.chain.Bucket, err).
+				WithSafe("The backup exists and restores. It stays in the spool until that is written down.").
+				WithRemedy("Free space in the state folder %s, or give it back its permissions, and back up again.", s.job.State)
+		}
+		s.memory.done(item, s.target)
+		return nil
 	}
 }
 

@@ -149,7 +149,7 @@ func TestSelftest(t *testing.T) {
 		})
 	}
 	run()
-	until(t, "a self-test that passes", d, func() bool { return strings.HasPrefix(last(), "ok 20 runbooks") })
+	until(t, "a self-test that passes", d, func() bool { return strings.HasPrefix(last(), "ok 21 runbooks") })
 	h.write("books/mine.md", strings.Replace(string(h.read(h.path("books/mine.md"))), "emsafe config check", "emsafe config chekc", 1))
 	run()
 	until(t, "one that finds the fault", d, func() bool { return strings.Contains(last(), "chekc") })
