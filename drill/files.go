@@ -166,5 +166,5 @@ func (a *attempt) sample(ctx context.Context, b storage.Bucket, p *point.Point, 
 	if err == nil && a.Files.Read != "" {
 		err = r.CheckUnlocked(ctx, a.Files.Read)
 	}
-	return seen, errors.Join(err, s.remove())
+	return seen, errors.Join(err, s.Remove())
 }

@@ -105,7 +105,7 @@ func (a *attempt) run(ctx context.Context, t storage.Target, w catalog.Wanted) e
 	}
 	defer func() {
 		began := a.Now()
-		err := s.remove()
+		err := s.Remove()
 		a.phase(restore.Phase{Name: "teardown", Began: began, Ended: a.Now(), Err: err})
 		a.untouched(source)
 		if err != nil {

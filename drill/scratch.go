@@ -2,26 +2,24 @@ package drill
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"emsafe/internal/command"
+	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 )
 
 // scratch is a drill's own folder, which nobody else may list. It is locked
-// while its process lives, so that a later drill can tell litter.
-type scratch struct {
-	dir  string
-	lock *os.File
-}
+// while its process lives, so that any later run can tell litter.
+type scratch struct{ *durable.Folder }
 
 const (
 	scratchPrefix = "emsafe-drill-"
@@ -40,32 +38,33 @@ const (
 // newScratch makes the folder for a database of size bytes, where there is
 // room, and removes what killed drills left.
 func newScratch(folder string, size int64) (*scratch, error) {
-	for _, base := range []string{folder, memoryFolder, diskFolder} {
-		if base != "" {
-			sweep(base)
-		}
-	}
+	Sweep(folder) //nolint:errcheck // status and the daemon report what stays
 	base, err := choose(folder, size)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(base, scratchPrefix)
+	made, err := durable.NewFolder(base, scratchPrefix)
 	if err != nil {
 		return nil, fault.New(fault.Permission, "the scratch folder cannot be made: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	// Entered by whoever knows what is in it: the user of the checks.
+	if err := made.Dir().Chmod(0o711); err != nil {
+		return nil, errors.Join(err, made.Remove())
 	}
-	if err == nil {
-		// Entered by whoever knows what is in it: the user of the checks.
-		err = os.Chmod(dir, 0o711) //nolint:gosec // the folders in it are private
+	return &scratch{made}, nil
+}
+
+// Sweep removes what drills left in scratch folders that were killed, or could
+// not clean up: folder is the configured one, or empty. The error is of what
+// could not be removed: a database may lie there in plain.
+func Sweep(folder string) error {
+	var failed []error
+	for _, base := range []string{folder, memoryFolder, diskFolder} {
+		if base != "" {
+			failed = append(failed, durable.SweepFolders(base, scratchPrefix))
+		}
 	}
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, err
-	}
-	return &scratch{dir, lock}, nil
+	return errors.Join(failed...)
 }
 
 // choose is the configured folder, or memory where the database fits with
@@ -112,50 +111,52 @@ func availableMemory() int64 {
 
 // folder makes a private folder for one restore.
 func (s *scratch) folder(name string) (string, error) {
-	dir := filepath.Join(s.dir, name)
+	dir := filepath.Join(s.Path, name)
 	return dir, os.Mkdir(dir, 0o700)
 }
 
-// giveTo makes a restored file the property of the user that checks run as.
+// giveTo makes a restored file the property of the user that checks run as: the
+// file first, while nobody but this process can enter the folder, and then the
+// folder. Both are held by descriptors, so that no name can lead elsewhere.
 func giveTo(user *command.User, dir, file string) error {
 	if user == nil {
 		return nil
 	}
-	for path, mode := range map[string]fs.FileMode{dir: 0o700, file: 0o600} {
-		if err := errors.Join(os.Chmod(path, mode), os.Chown(path, int(user.UID), int(user.GID))); err != nil {
-			return err
-		}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	folder := os.NewFile(uintptr(fd), dir)
+	defer folder.Close()
+	if err := ours(folder, 0); err != nil {
+		return err
+	}
+	if fd, err = unix.Openat(fd, filepath.Base(file), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
+		return &fs.PathError{Op: "open", Path: file, Err: err}
+	}
+	restored := os.NewFile(uintptr(fd), file)
+	defer restored.Close()
+	if err := ours(restored, 1); err != nil {
+		return err
+	}
+	uid, gid := int(user.UID), int(user.GID)
+	return errors.Join(restored.Chmod(0o600), restored.Chown(uid, gid), folder.Chmod(0o700), folder.Chown(uid, gid))
+}
+
+// ours refuses to give away what this process did not make: a folder that others
+// may enter, or a file that is no regular one or has another name.
+func ours(f *os.File, links uint64) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok:
+	case links > 0 && (!st.Mode().IsRegular() || uint64(sys.Nlink) != links): //nolint:unconvert // of another type elsewhere
+		return fmt.Errorf("%s is no longer the file that was restored", f.Name())
+	case links == 0 && (int(sys.Uid) != os.Geteuid() || st.Mode().Perm()&0o077 != 0):
+		return fmt.Errorf("%s is no longer the folder that was made", f.Name())
 	}
 	return nil
-}
-
-func (s *scratch) remove() error {
-	err := os.RemoveAll(s.dir)
-	unix.Flock(int(s.lock.Fd()), unix.LOCK_UN) //nolint:errcheck // closing unlocks as well
-	return errors.Join(err, s.lock.Close())
-}
-
-// sweep removes the folders of drills that are dead: our own, and not locked.
-func sweep(base string) {
-	left, _ := filepath.Glob(filepath.Join(base, scratchPrefix+"*")) //nolint:errcheck // the pattern is sound
-	for _, dir := range left {
-		st, err := os.Lstat(dir)
-		if err != nil || !st.IsDir() {
-			continue
-		}
-		if sys, ok := st.Sys().(*syscall.Stat_t); !ok || int(sys.Uid) != os.Getuid() {
-			continue
-		}
-		f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|unix.O_NOFOLLOW, 0)
-		if errors.Is(err, fs.ErrNotExist) && time.Since(st.ModTime()) > time.Minute {
-			os.RemoveAll(dir) // killed before it was locked
-		}
-		if err != nil {
-			continue
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			os.RemoveAll(dir)
-		}
-		f.Close()
-	}
 }

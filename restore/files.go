@@ -36,16 +36,27 @@ func Folder(to string, fill func(stage string) error) error {
 	if _, err := os.Stat(filepath.Dir(to)); errors.Is(err, fs.ErrNotExist) {
 		return fault.New(fault.NotFound, "there is no folder %s to make %s in", filepath.Dir(to), filepath.Base(to)).WithSafe("Nothing was restored.").WithRemedy("mkdir -p %s", fault.Shell(filepath.Dir(to)))
 	}
-	stage, err := os.MkdirTemp(filepath.Dir(to), "."+filepath.Base(to)+".emsafe-")
+	stage, err := newStagedFolder(to)
 	if err != nil {
 		return err
 	}
-	if err = fill(stage); err == nil {
-		if err = os.Rename(stage, to); err == nil {
-			return durable.SyncDir(filepath.Dir(to))
+	if err = fill(stage.Path); err == nil {
+		if err = os.Rename(stage.Path, to); err == nil {
+			return errors.Join(durable.SyncDir(filepath.Dir(to)), stage.Keep())
 		}
 	}
-	return errors.Join(err, os.RemoveAll(stage))
+	return errors.Join(err, stage.Remove())
+}
+
+func newStagedFolder(to string) (*durable.Folder, error) {
+	SweepFolder(to) //nolint:errcheck // status and the daemon report what stays
+	return durable.NewFolder(filepath.Dir(to), filepath.Base(stagePattern(to)))
+}
+
+// SweepFolder removes what killed restores left beside a folder that they were
+// to make.
+func SweepFolder(to string) error {
+	return durable.SweepFolders(filepath.Dir(to), filepath.Base(stagePattern(to)))
 }
 
 // Count counts what lies below a folder, folders themselves not.

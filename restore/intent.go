@@ -1,6 +1,8 @@
 package restore
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,11 +41,38 @@ func (s *staged) carryOut(destination string, in intent) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(intentFile(destination), data, 0o600); err != nil {
+	if err := writeIntent(intentFile(destination), data); err != nil {
 		return err
 	}
 	s.placed = true // from here on it belongs to the intent
 	return finish(destination, in)
+}
+
+// writeIntent replaces the intent whole, or not at all. The file is locked until
+// it has its name, so that Sweep leaves it alone.
+func writeIntent(file string, data []byte) error {
+	f, err := durable.NewFile(func() string {
+		suffix := make([]byte, 5)
+		rand.Read(suffix) //nolint:errcheck // never fails since Go 1.24
+		return intentTemp(file) + hex.EncodeToString(suffix)
+	})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		os.Remove(f.Name()) //nolint:errcheck // the first error counts
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(file))
+}
+
+func intentTemp(file string) string {
+	return filepath.Join(filepath.Dir(file), ".tmp-"+filepath.Base(file)+"-")
 }
 
 func baseOf(path string) string {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -51,40 +50,34 @@ func (p *Plan) stage(ctx context.Context) (*staged, error) {
 }
 
 func newStaged(destination, operation string) (*staged, error) {
-	suffix := make([]byte, 6)
-	rand.Read(suffix) //nolint:errcheck // never fails since Go 1.24
-	path := stagePattern(destination) + hex.EncodeToString(suffix) + ".part"
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := durable.NewFile(func() string {
+		suffix := make([]byte, 6)
+		rand.Read(suffix) //nolint:errcheck // never fails since Go 1.24
+		return stagePattern(destination) + hex.EncodeToString(suffix) + ".part"
+	})
 	if err != nil {
 		return nil, err
 	}
-	s := &staged{file: f, path: path, operation: operation}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		s.discard()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return s, nil
+	return &staged{file: f, path: f.Name(), operation: operation}, nil
 }
 
-// sweep removes what killed runs left beside the destination.
+// Sweep removes what killed restores left beside a destination: staged files,
+// which hold a database in plain. What an intent still needs stays; the next
+// restore or undo there carries it out.
+func Sweep(destination string) error {
+	destination, err := Resolve(destination)
+	if err != nil || Pending(destination) {
+		return err
+	}
+	dir := filepath.Dir(destination)
+	return errors.Join(durable.SweepFiles(dir, filepath.Base(stagePattern(destination)), ".part"),
+		durable.SweepFiles(dir, filepath.Base(intentTemp(intentFile(destination))), ""))
+}
+
+// sweep is Sweep for a restore or undo that holds the database's lock: it has
+// carried out the intent.
 func sweep(destination string) {
-	durable.Sweep(intentFile(destination))
-	left, _ := filepath.Glob(globQuote(stagePattern(destination)) + "*.part")
-	for _, path := range left {
-		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			continue
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			os.Remove(path)
-		}
-		f.Close()
-	}
-}
-
-// globQuote takes the meaning out of a path's own * ? [ and \.
-func globQuote(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+	Sweep(destination) //nolint:errcheck // what stays is reported by status
 }
 
 // room refuses before the first byte if the disk cannot hold the database.

@@ -3,12 +3,15 @@ package restore
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"emsafe/internal/durable"
 	"emsafe/internal/fault"
@@ -155,11 +158,23 @@ func putBack(ctx context.Context, destination, from, note string, now time.Time)
 		return nil, err
 	}
 	defer s.discard()
-	// The staged name becomes a second link of the old main file.
+	// The staged name becomes a second link of the old main file, which is locked
+	// before, so that no sweep takes it.
+	main := filepath.Join(from, filepath.Base(destination))
+	old, err := os.OpenFile(main, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(old.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		old.Close()
+		return nil, fmt.Errorf("lock %s: %w", main, err)
+	}
+	s.file.Close()
+	s.file = old
 	if err := os.Remove(s.path); err != nil {
 		return nil, err
 	}
-	if err := os.Link(filepath.Join(from, filepath.Base(destination)), s.path); err != nil {
+	if err := os.Link(main, s.path); err != nil {
 		return nil, err
 	}
 	var back []string

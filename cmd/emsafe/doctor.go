@@ -58,6 +58,7 @@ func (p *program) doctorCommand() *cli.Command {
 			d := &doctor{p: p, s: s}
 			d.keys()
 			d.state()
+			d.say("left-over data", "none", leftOver(s.sweep()))
 			for _, name := range slices.Sorted(maps.Keys(s.cfg.Databases)) {
 				d.database(name)
 			}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 	"emsafe/internal/finding"
 	"emsafe/storage/seal"
@@ -82,11 +83,12 @@ func (p *program) facts(ctx context.Context, s *site, name string) (facts *sqlit
 // withCopy has something done with a snapshot, in a folder of its own in dir,
 // which is removed again.
 func (p *program) withCopy(ctx context.Context, s *site, name, dir string, do func(copied string) error) (err error) {
-	own, err := os.MkdirTemp(dir, ".emsafe-look-")
+	folder, err := durable.NewFolder(dir, lookPrefix)
 	if err != nil {
 		return permission(err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(own)) }()
+	own := folder.Path
+	defer func() { err = errors.Join(err, folder.Remove()) }()
 	scratch, err := seal.NewScratch(own)
 	if err != nil {
 		return err

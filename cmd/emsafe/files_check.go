@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"emsafe/backup"
+	"emsafe/internal/durable"
 	"emsafe/internal/fault"
 	"emsafe/internal/journal"
 	"emsafe/restore"
@@ -127,12 +128,12 @@ const sampleMost = 1000
 
 // sampleOf samples a snapshot in a folder of its own, which goes with it.
 func sampleOf(ctx context.Context, r *restic.Repository, snapshot string, n int, wanted []string) (out restore.Sampled, err error) {
-	scratch, err := os.MkdirTemp("", "emsafe-files-")
+	scratch, err := durable.NewFolder(os.TempDir(), filesPrefix)
 	if err != nil {
 		return out, err
 	}
-	out, err = restore.Sample(ctx, r, snapshot, min(n, sampleMost), scratch, wanted)
-	return out, errors.Join(err, os.RemoveAll(scratch))
+	out, err = restore.Sample(ctx, r, snapshot, min(n, sampleMost), scratch.Path, wanted)
+	return out, errors.Join(err, scratch.Remove())
 }
 
 // forgotten is one target's result in JSON.

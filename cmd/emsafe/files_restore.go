@@ -92,6 +92,7 @@ func (p *program) filesRestore(c *cli.Context) error {
 	}
 	began := time.Now()
 	var files, bytes int64
+	defer s.remember(destination{Path: to, Folder: true})()
 	err = restore.Folder(to, func(stage string) error {
 		if err := r.Restore(c.Context, snapshot, stage, c.StringSlice("only")); err != nil {
 			return err
@@ -162,6 +163,7 @@ func (p *program) restorePoint(c *cli.Context) error {
 		return err
 	}
 	began := time.Now()
+	defer s.remember(destination{Path: to, Folder: true})()
 	out, err := p.bringBack(c, r, found, plans, to)
 	s.record(journal.Entry{Action: "restore", Target: found.target.Name, What: fmt.Sprintf("point %s to %s", found.ID, to)}, err)
 	if err != nil {

@@ -26,12 +26,16 @@ type overview struct {
 	Scheduler daemon.Status                `json:"scheduler"`
 	Sent      map[string]daemon.SendCounts `json:"notifications,omitempty"`
 	Filesets  []filesetStatus              `json:"filesets,omitempty"`
-	Findings  []openFinding                `json:"findings,omitempty"` // of exercises, that are open
+	Findings  []openFinding                `json:"findings,omitempty"`  // of exercises, that are open
+	LeftOver  string                       `json:"left_over,omitempty"` // plain data of interrupted commands that could not be removed
 }
 
 // overview puts together what is known of databases and jobs.
 func (p *program) overview(s *site, status daemon.Status) (overview, error) {
 	o := overview{At: p.now().UTC(), State: s.cfg.State, Databases: []statusDoc{}, Scheduler: status, Findings: s.findings(false, p.now()), Filesets: s.filesetStatus(p.now())}
+	if err := leftOver(s.sweep()); err != nil {
+		o.LeftOver = err.Error()
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Databases)) {
 		doc, err := p.statusOf(s, name)
 		if err != nil {

@@ -59,6 +59,9 @@ func (s *site) daemonNotes(o overview) []page.Note {
 	if o.Scheduler.Refused != "" {
 		notes = append(notes, page.Note{State: report.Failed, Words: "The new configuration was not taken: " + short(o.Scheduler.Refused)})
 	}
+	if o.LeftOver != "" {
+		notes = append(notes, page.Note{State: report.Failed, Words: short(capital(o.LeftOver))})
+	}
 	scheduled := false
 	for name := range s.cfg.Databases {
 		scheduled = scheduled || s.scheduleWords(name) != ""

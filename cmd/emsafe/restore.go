@@ -100,6 +100,7 @@ func (p *program) restore(c *cli.Context) error {
 	if err := s.dropIndex(req); err != nil {
 		return err
 	}
+	defer s.remember(destination{Path: req.Destination})()
 	out, err := plan.Run(c.Context)
 	s.record(journal.Entry{Action: "restore", Database: req.Database, Target: plan.Target, What: fmt.Sprintf("%s (number %d) to %s", plan.Entry.ID, plan.Entry.Sequence, req.Destination)}, err)
 	if err != nil {

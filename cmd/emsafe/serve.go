@@ -74,6 +74,7 @@ func (p *program) serve(c *cli.Context, s *site) error {
 	}
 	ctx, end := context.WithCancel(context.WithoutCancel(c.Context))
 	defer end()
+	go crash.Keep(ctx, nil, d.sweeps)
 	if err := d.listen(ctx, s); err != nil {
 		d.halt()
 		return errors.Join(err, d.scheduler.Stop(c.Context, time.Second))

@@ -66,6 +66,7 @@ func (p *program) site(c *cli.Context) (*site, error) {
 	case !byURL:
 		return nil, noConfiguration()
 	}
+	s.sweep() //nolint:errcheck // status, doctor and the daemon report what stays
 	signers := c.String("allowed-signers")
 	if signers == "" && s.cfg != nil {
 		signers = s.cfg.AllowedSigners

@@ -79,6 +79,9 @@ func (p *program) statusCommand() *cli.Command {
 					p.print.line("%s  %s, %s, in the spool, the oldest for %s", doc.Database, several(w.Backups, "backup waits", "backups wait"), size(w.Bytes), age(p.now().Sub(w.Oldest)))
 				}
 			}
+			if o.LeftOver != "" {
+				p.print.warn("%s", o.LeftOver)
+			}
 			for _, f := range o.Findings {
 				p.print.line("%s", f.line())
 			}
