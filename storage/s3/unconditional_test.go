@@ -18,11 +18,12 @@ import (
 	"emsafe/storage/storagetest"
 )
 
-// unconditional answers like Backblaze B2: 501 to a PUT with If-None-Match. Its
-// creates of one key come one after the other, as versitygw loses a version when
-// two are stored at the same moment.
+// unconditional answers like Backblaze B2: 501 to a PUT with If-None-Match. While
+// a version is stored or removed nothing else is asked: versitygw loses a version
+// when two are stored at the same moment, and a listing at that moment lacks some
+// that were there before and are there afterwards.
 func unconditional() func(http.ResponseWriter, *http.Request, http.Handler) {
-	var mu sync.Mutex
+	var mu sync.RWMutex
 	return func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if r.Header.Get("If-None-Match") != "" {
 			says(http.StatusNotImplemented, errorXML("NotImplemented", "A header you provided implies functionality that is not implemented."))(w, r)
@@ -35,6 +36,9 @@ func unconditional() func(http.ResponseWriter, *http.Request, http.Handler) {
 		if creates(r) || r.Method == http.MethodDelete {
 			mu.Lock()
 			defer mu.Unlock()
+		} else {
+			mu.RLock()
+			defer mu.RUnlock()
 		}
 		server.ServeHTTP(w, r)
 	}
