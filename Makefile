@@ -8,7 +8,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs -ldflags '
 
 # What the tests run beside emsafe, by command and Debian package. gcc is for
 # the race detector alone: emsafe itself is built without cgo.
-TOOLS := restic:restic age:age zstd:zstd sqlite3:sqlite3 ssh-keygen:openssh-client python3:python3 gcc:gcc \
+TOOLS := restic:restic age:age zstd:zstd sqlite3:sqlite3 ssh-keygen:openssh-client python3:python3 gcc:gcc strace:strace \
          man:man-db groff:groff-base promtool:prometheus systemd-analyze:systemd
 # What the pages are looked at with. Tests that want it are skipped without.
 LOOKS := chromium:chromium pdftotext:poppler-utils

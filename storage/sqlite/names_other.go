@@ -14,7 +14,7 @@ import (
 func (s *source) otherNames(_ context.Context, image *Image) error {
 	if s.severalNames() {
 		return fault.New(fault.OtherName, "%s has several names (hard links): a -wal or a journal may lie beside one of the others", s.path).
-			WithRemedy("`find / -xdev -samefile '%s'` names them. Remove those that are not needed, or configure the one that the application uses.", s.path)
+			WithRemedy("`find / -xdev -samefile %s` names them. Remove those that are not needed, or configure the one that the application uses.", fault.Shell(s.path))
 	}
 	image.unestablished("whether a process has %s open under another name: that is not looked for on this system", s.path)
 	return nil
